@@ -1,0 +1,172 @@
+// Package config turns the environment into one Config, checked once at
+// start.
+//
+// It promises that a Config it returns is usable: files were readable and
+// parsed, URLs are absolute, numbers lie in their limits. It trusts the
+// environment and the files named there. It refuses what it cannot read with
+// certainty: every wrong value is named at once, and so is a COUNTERSIGN_
+// variable nobody knows, because a misspelt one would silently weaken what
+// the operator meant to demand.
+//
+//	cfg, err := config.Load(config.Environ())
+//
+// No other package reads the environment.
+package config
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+)
+
+// Prefix begins the name of every setting that is Countersign's own.
+const Prefix = "COUNTERSIGN_"
+
+// Config is everything the environment decides. Durations are written as Go
+// writes them (90s, 10m). The help tags make the table in the README.
+type Config struct {
+	// Listen is host:port; an empty host means every address.
+	Listen string `env:"LISTEN" envDefault:":9292" help:"Address and port to serve on."`
+
+	// TLSCertFile and TLSKeyFile are PEM; both or none. Without them we
+	// serve plain HTTP, for a load balancer or mesh in front.
+	TLSCertFile string `env:"TLS_CERT_FILE" help:"PEM certificate (with its chain) to serve HTTPS with. Read again when it changes. Without it: plain HTTP."`
+	TLSKeyFile  string `env:"TLS_KEY_FILE" help:"PEM private key for the certificate served."`
+	// ServerTLS comes from the two files; nil means plain HTTP.
+	ServerTLS *tls.Config `env:"-"`
+
+	// GlanceURL never ends in a slash; its path is the prefix Glance is
+	// mounted under.
+	GlanceURL *url.URL `env:"GLANCE_URL" help:"Glance as the proxy reaches it, such as http://glance-api:9292. Required. Nobody else may reach it."`
+
+	// GlanceCAFile replaces the system's roots for the connection to Glance.
+	GlanceCAFile string `env:"GLANCE_CA_FILE" help:"PEM certificates that may have issued Glance's certificate. Default: the system's."`
+
+	// GlanceClientCertFile and GlanceClientKeyFile are PEM; both or none.
+	GlanceClientCertFile string `env:"GLANCE_CLIENT_CERT_FILE" help:"PEM certificate shown to Glance. Read again when it changes."`
+	GlanceClientKeyFile  string `env:"GLANCE_CLIENT_KEY_FILE" help:"PEM private key for the certificate shown to Glance."`
+	// GlanceTLS comes from the three files; nil if GlanceURL is http.
+	GlanceTLS *tls.Config `env:"-"`
+
+	// PublicURL is nil if links follow the request's host.
+	PublicURL *url.URL `env:"PUBLIC_URL" help:"What links in / and /versions shall begin with. Default: the host the request asked for."`
+
+	// ExtraGetRoutes are path templates; every one begins with /v2/ and a
+	// literal segment.
+	ExtraGetRoutes []string `env:"EXTRA_GET_ROUTES" help:"Further paths to pass on for GET, comma-separated, such as /v2/vendor/{name}. Letters, digits, '.', '_', '-' and {name} for a segment."`
+
+	// PolicyFile is empty for the embedded policy, which only watches.
+	PolicyFile string `env:"POLICY_FILE" help:"The policy, YAML. Default: a built-in policy that refuses nothing and logs (audit)."`
+	// PolicyInterval is how often PolicyFile is looked at.
+	PolicyInterval time.Duration `env:"POLICY_INTERVAL" envDefault:"2s" help:"How often the policy file is looked at for changes."`
+	// ProjectRefresh is how often project names are turned into ids again.
+	ProjectRefresh time.Duration `env:"PROJECT_REFRESH" envDefault:"5m" help:"How often project names in the policy are looked up in Keystone again."`
+
+	// ShutdownDelay is spent serving with /readyz at 503.
+	ShutdownDelay time.Duration `env:"SHUTDOWN_DELAY" envDefault:"0s" help:"How long to go on serving after SIGTERM with /readyz at 503, so that load balancers notice."`
+	// ShutdownTimeout begins after ShutdownDelay.
+	ShutdownTimeout time.Duration `env:"SHUTDOWN_TIMEOUT" envDefault:"10m" help:"How long running uploads may take to finish after that."`
+
+	// BarbicanURL is nil if the catalog decides.
+	BarbicanURL *url.URL `env:"BARBICAN_URL" help:"The key manager. Default: from the service credential's catalog."`
+	// CertificateTimeout bounds one fetch. It stays below 10 s, the silence
+	// after which a Glance served by uWSGI gives up an upload.
+	CertificateTimeout time.Duration `env:"CERTIFICATE_TIMEOUT" envDefault:"8s" help:"How long fetching a certificate may take; less than 10s."`
+	// CertificateCacheSize counts certificates, a few KiB each.
+	CertificateCacheSize int `env:"CERTIFICATE_CACHE_SIZE" envDefault:"4096" help:"How many certificates are kept in memory."`
+	// CertificateMaxAge bounds how long a withdrawn certificate still serves.
+	CertificateMaxAge time.Duration `env:"CERTIFICATE_MAX_AGE" envDefault:"1h" help:"How long a certificate is kept; a withdrawn one serves this long at most."`
+	// CertificateNegativeAge may be 0: then nothing negative is remembered.
+	CertificateNegativeAge time.Duration `env:"CERTIFICATE_NEGATIVE_AGE" envDefault:"10s" help:"How long the answer 'there is no such certificate' is kept."`
+
+	// SettleTimeout bounds the re-reading after an upload.
+	SettleTimeout time.Duration `env:"SETTLE_TIMEOUT" envDefault:"60s" help:"How long an uploaded image is re-read until it is stable."`
+	// LingerTimeout bounds how long a refused body is read and thrown away.
+	LingerTimeout time.Duration `env:"LINGER_TIMEOUT" envDefault:"30s" help:"How long a refused client may go on sending, so that it can read the answer."`
+	// MaxBody limits JSON bodies, not image data.
+	MaxBody Bytes `env:"MAX_BODY" envDefault:"1MiB" help:"Largest JSON body taken, in bytes, KiB or MiB."`
+
+	// LogLevel is debug, info, warn or error.
+	LogLevel string `env:"LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error."`
+	// LogFormat is json or console.
+	LogFormat string `env:"LOG_FORMAT" envDefault:"json" help:"json, or console for people."`
+
+	// Service is the credential of our own, from OS_*.
+	Service Service `env:"-"`
+
+	// shown is what Masked prints: each setting in order, secrets masked.
+	shown []shownSetting
+}
+
+// Environ is the environment of this process, for Load.
+func Environ() map[string]string {
+	environ := make(map[string]string)
+	for _, pair := range os.Environ() {
+		name, value, _ := strings.Cut(pair, "=")
+		environ[name] = value
+	}
+	return environ
+}
+
+// Load reads COUNTERSIGN_ and OS_ variables from environ and the files they
+// name. The error is an *Error that lists everything that is wrong.
+func Load(environ map[string]string) (Config, error) {
+	var cfg Config
+	var faults Error
+	if environ == nil {
+		environ = map[string]string{} // nil would make env read the process's own
+	}
+	checkNames(environ, &faults)
+	cfg.shown = parse(&cfg, Prefix, environ, &faults)
+	var os openstack
+	cfg.shown = append(cfg.shown, parse(&os, osPrefix, environ, &faults)...)
+
+	cfg.check(&faults)
+	cfg.Service = os.service(environ, &faults)
+	if len(faults.Problems) > 0 {
+		return Config{}, &faults
+	}
+	return cfg, nil
+}
+
+// parse fills the struct at target and returns what may be shown of it.
+func parse(target any, prefix string, environ map[string]string, faults *Error) []shownSetting {
+	variables := make(map[string]string) // field name → variable, because env's errors name fields
+	secret := make(map[string]bool)
+	for _, s := range settings(reflect.TypeOf(target).Elem(), prefix) {
+		variables[s.field] = s.Name
+		secret[s.Name] = s.Secret
+	}
+	var shown []shownSetting
+	err := env.ParseWithOptions(target, env.Options{
+		Environment: environ,
+		Prefix:      prefix,
+		FuncMap:     parsers,
+		OnSet: func(name string, value any, isDefault bool) {
+			text := fmt.Sprint(value)
+			if secret[name] && text != "" {
+				text = mask
+			}
+			shown = append(shown, shownSetting{name, text, isDefault})
+		},
+	})
+	var all env.AggregateError
+	if errors.As(err, &all) {
+		for _, err := range all.Errors {
+			var wrong env.ParseError
+			if !errors.As(err, &wrong) {
+				// A tag of ours is wrong, not the operator's value.
+				panic("config: " + err.Error())
+			}
+			faults.add(variables[wrong.Name], "%v", wrong.Err)
+		}
+	}
+	return shown
+}
