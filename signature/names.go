@@ -1,0 +1,201 @@
+package signature
+
+import (
+	"crypto"
+	_ "crypto/sha256" // SHA-224 and SHA-256 for crypto.Hash.New
+	_ "crypto/sha512" // SHA-384 and SHA-512
+	"fmt"
+	"strings"
+)
+
+// A HashMethod is a value of img_signature_hash_method. The names are exact:
+// "SHA256" is none.
+type HashMethod string
+
+// The hash methods cursive knows. All are supported.
+const (
+	SHA224 HashMethod = "SHA-224"
+	SHA256 HashMethod = "SHA-256"
+	SHA384 HashMethod = "SHA-384"
+	SHA512 HashMethod = "SHA-512"
+)
+
+// HashMethods lists every hash method. It is not to be modified.
+var HashMethods = []HashMethod{SHA224, SHA256, SHA384, SHA512}
+
+// Hash returns the hash function, or 0 if m is not one of HashMethods.
+func (m HashMethod) Hash() crypto.Hash {
+	switch m {
+	default:
+		return 0
+	case SHA224:
+		return crypto.SHA224
+	case SHA256:
+		return crypto.SHA256
+	case SHA384:
+		return crypto.SHA384
+	case SHA512:
+		return crypto.SHA512
+	}
+}
+
+// A KeyType is a value of img_signature_key_type. The names are exact.
+type KeyType string
+
+// The key types cursive 0.2 knows; see KeyType.Supported.
+const (
+	RSAPSS    KeyType = "RSA-PSS"
+	DSA       KeyType = "DSA"
+	SECT571K1 KeyType = "ECC_SECT571K1"
+	SECT409K1 KeyType = "ECC_SECT409K1"
+	SECT571R1 KeyType = "ECC_SECT571R1"
+	SECT409R1 KeyType = "ECC_SECT409R1"
+	SECP521R1 KeyType = "ECC_SECP521R1"
+	SECP384R1 KeyType = "ECC_SECP384R1"
+)
+
+// KeyTypes lists every key type that OpenStack names, in cursive's order. It
+// is not to be modified.
+var KeyTypes = []KeyType{RSAPSS, DSA, SECT571K1, SECT409K1, SECT571R1, SECT409R1, SECP521R1, SECP384R1}
+
+// Supported reports whether this release can verify signatures of type k.
+// A new type wants a line here and one in NewVerifier.
+func (k KeyType) Supported() bool {
+	switch k {
+	default:
+		return false
+	case RSAPSS, DSA:
+		return true
+	case SECP384R1:
+		return true
+	case SECP521R1:
+		return true
+	}
+}
+
+func parseHashMethod(value string) (HashMethod, error) {
+	var names []string
+	for _, method := range HashMethods {
+		if value == string(method) {
+			return method, nil
+		}
+		names = append(names, string(method))
+	}
+	return "", unknownName(PropertyHashMethod, value, "a hash method", names, nearHashMethod(value))
+}
+
+func parseKeyType(value string) (KeyType, error) {
+	var names []string
+	for _, keyType := range KeyTypes {
+		if value == string(keyType) {
+			if !keyType.Supported() {
+				return "", unsupportedKeyType(keyType)
+			}
+			return keyType, nil
+		}
+		if keyType.Supported() {
+			names = append(names, string(keyType))
+		}
+	}
+	near := nearKeyType(value)
+	if near != "" && !near.Supported() {
+		return "", &PropertyError{
+			Code:     CodePropertyInvalid,
+			Property: PropertyKeyType,
+			Problem:  fmt.Sprintf("is %s, which OpenStack spells %s and this release cannot verify yet", quote(value), near),
+			Cure:     signWithSupported,
+		}
+	}
+	return "", unknownName(PropertyKeyType, value, "a key type", names, string(near))
+}
+
+const signWithSupported = "sign with a key of type RSA-PSS, DSA, ECC_SECP384R1 or ECC_SECP521R1"
+
+func unsupportedKeyType(k KeyType) error {
+	return &PropertyError{
+		Code:     CodeKeyTypeUnsupported,
+		Property: PropertyKeyType,
+		Problem:  fmt.Sprintf("is %s, which is not yet verified by this release", quote(string(k))),
+		Cure:     signWithSupported,
+	}
+}
+
+// unknownName refuses a value that is none of names, though it may come near
+// one of them.
+func unknownName(property, value, what string, names []string, near string) error {
+	err := &PropertyError{
+		Code:     CodePropertyInvalid,
+		Property: property,
+		Problem:  fmt.Sprintf("is %s, which is not the name of %s", quote(value), what),
+		Cure:     "set it to one of " + strings.Join(names, ", ") + ", written exactly so",
+	}
+	switch {
+	case value == "":
+		err.Problem = "is empty"
+	case near != "":
+		err.Problem = fmt.Sprintf("is %s, which must be written exactly %s", quote(value), near)
+		err.Cure = fmt.Sprintf("set it to %s", near)
+	}
+	return err
+}
+
+// nearHashMethod returns the hash method that value was meant to be: "sha256",
+// "SHA2-256", " SHA-256". It returns "" if there is no telling.
+func nearHashMethod(value string) string {
+	bare := bareName(value)
+	for _, method := range HashMethods {
+		name := bareName(string(method))
+		if bare == name || bare == strings.Replace(name, "SHA", "SHA2", 1) {
+			return string(method)
+		}
+	}
+	return ""
+}
+
+// nearKeyType returns the key type that value was meant to be: the short names
+// in OpenStack's documents ("SECP384R1"), another case, "RSA". It returns ""
+// for a name such as "ECC-CURVES", which says nothing about the curve.
+func nearKeyType(value string) KeyType {
+	bare := bareName(value)
+	switch bare {
+	case "RSA", "PSS", "RSASSAPSS":
+		return RSAPSS
+	case "DSS":
+		return DSA
+	case "P384", "NISTP384", "ECP384", "ECDSAP384":
+		return SECP384R1
+	case "P521", "NISTP521", "ECP521", "ECDSAP521":
+		return SECP521R1
+	}
+	for _, keyType := range KeyTypes {
+		name := bareName(string(keyType))
+		if bare == name || bare == strings.TrimPrefix(name, "ECC") {
+			return keyType
+		}
+	}
+	return ""
+}
+
+// bareName keeps the letters and digits of a name, in upper case.
+func bareName(name string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		default:
+			return -1
+		case 'a' <= r && r <= 'z':
+			return r - 'a' + 'A'
+		case 'A' <= r && r <= 'Z', '0' <= r && r <= '9':
+			return r
+		}
+	}, name)
+}
+
+// quote shows a property's value in a message, without control characters and
+// cut after 64 bytes.
+func quote(value string) string {
+	const limit = 64
+	if len(value) > limit {
+		return fmt.Sprintf("%q…", strings.ToValidUTF8(value[:limit], ""))
+	}
+	return fmt.Sprintf("%q", value)
+}

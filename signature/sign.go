@@ -1,0 +1,66 @@
+package signature
+
+import (
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"io"
+)
+
+var errUnsupportedPrivateKey = errors.New("private key is not usable for images: use RSA, DSA, or EC on secp384r1 (P-384) or secp521r1 (P-521)")
+
+// Sign reads the image to its end and returns its signature, not yet in
+// base64, with the key type to go with it. The key is a *rsa.PrivateKey,
+// *dsa.PrivateKey or *ecdsa.PrivateKey, as ParsePrivateKey returns it.
+// RSA-PSS is given the longest salt, the one that every Glance and Nova
+// accepts. A key that NewVerifier would refuse is refused.
+func Sign(key any, method HashMethod, image io.Reader) ([]byte, KeyType, error) {
+	keyType, err := checkPrivateKey(key)
+	if err != nil {
+		return nil, "", err
+	}
+	if method.Hash() == 0 {
+		_, err := parseHashMethod(string(method))
+		return nil, "", err
+	}
+	hash := method.Hash().New()
+	if _, err := io.Copy(hash, image); err != nil {
+		return nil, "", fmt.Errorf("reading image: %w", err)
+	}
+	digest := hash.Sum(nil)
+
+	var sig []byte
+	switch key := key.(type) {
+	default:
+		err = errUnsupportedPrivateKey
+	case *rsa.PrivateKey:
+		sig, err = signPSS(key, method, digest)
+	case *dsaPrivateKey:
+		sig, err = signDSA(key, digest)
+	case *ecdsa.PrivateKey:
+		sig, err = signECDSA(key, digest)
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("signing: %w", err)
+	}
+	return sig, keyType, nil
+}
+
+// checkPrivateKey returns the key type for which key signs.
+func checkPrivateKey(key any) (KeyType, error) {
+	switch key := key.(type) {
+	default:
+		return "", errUnsupportedPrivateKey
+	case *rsa.PrivateKey:
+		return RSAPSS, checkRSA(&key.PublicKey)
+	case *dsaPrivateKey:
+		return DSA, checkDSA(&key.PublicKey)
+	case *ecdsa.PrivateKey:
+		keyType := keyTypeOf(key.Curve)
+		if keyType == "" {
+			return "", errUnsupportedPrivateKey
+		}
+		return keyType, checkECDSA(&key.PublicKey)
+	}
+}

@@ -1,0 +1,113 @@
+package signature
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"hash"
+)
+
+// A Verifier takes the image data as an io.Writer and then judges the
+// signature, once. It serves one stream, is built by NewVerifier, and is not
+// safe for concurrent use.
+type Verifier struct {
+	spec   Spec
+	scheme scheme
+	hash   hash.Hash
+	size   int64
+
+	digest []byte // nil until Verify
+	caveat string // set by Verify
+	err    error  // set by Verify
+}
+
+// A scheme is a signature that waits for its digest.
+type scheme interface {
+	// verify reports whether the signature fits the digest. A caveat may
+	// accompany a yes.
+	verify(digest []byte) (caveat string, ok bool)
+}
+
+// NewVerifier checks that the public key is of the type and on the curve that
+// the spec names, that its numbers are sound, and that the signature has the
+// form such a key gives it. Whatever can be refused before the data is seen is
+// refused here, with a *PropertyError. The key is a *rsa.PublicKey,
+// *dsa.PublicKey or *ecdsa.PublicKey, as ParseCertificate returns it, and must
+// not be changed afterwards.
+func NewVerifier(spec Spec, publicKey any) (*Verifier, error) {
+	if spec.HashMethod.Hash() == 0 {
+		_, err := parseHashMethod(string(spec.HashMethod))
+		return nil, err
+	}
+	spec.Signature = bytes.Clone(spec.Signature)
+	var scheme scheme
+	var err error
+	switch spec.KeyType {
+	default:
+		_, err = parseKeyType(string(spec.KeyType))
+	case RSAPSS:
+		scheme, err = newPSS(spec, publicKey)
+	case DSA:
+		scheme, err = newDSA(spec, publicKey)
+	case SECP384R1, SECP521R1:
+		scheme, err = newECDSA(spec, publicKey)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &Verifier{spec: spec, scheme: scheme, hash: spec.HashMethod.Hash().New()}, nil
+}
+
+// Write adds image data. It fails only after Verify.
+func (v *Verifier) Write(p []byte) (int, error) {
+	if v.digest != nil {
+		return 0, errors.New("signature: write after the signature was judged")
+	}
+	v.size += int64(len(p))
+	return v.hash.Write(p)
+}
+
+// Verify judges the signature over all data written. It returns nil, or a
+// *PropertyError of code signature_mismatch that also is ErrMismatch. The
+// first verdict stands: no data can be added after it.
+func (v *Verifier) Verify() error {
+	if v.digest != nil {
+		return v.err
+	}
+	v.digest = v.hash.Sum(nil)
+	caveat, ok := v.scheme.verify(v.digest)
+	if !ok {
+		v.err = &PropertyError{
+			Code:     CodeSignatureMismatch,
+			Property: PropertySignature,
+			Problem: fmt.Sprintf("does not match the %d bytes of image data, by %s with %s and certificate %s",
+				v.size, v.spec.KeyType, v.spec.HashMethod, v.spec.CertificateID),
+			Cure: fmt.Sprintf("sign exactly the file that is uploaded, with %s and the private key that belongs to the certificate", v.spec.HashMethod),
+		}
+		return v.err
+	}
+	v.caveat = caveat
+	return nil
+}
+
+// Digest returns the hash of the image data, or nil before Verify.
+func (v *Verifier) Digest() []byte { return bytes.Clone(v.digest) }
+
+// Size returns the number of bytes written so far.
+func (v *Verifier) Size() int64 { return v.size }
+
+// Caveat returns a sentence with its cure if the signature is valid but other
+// verifiers on the image's way may refuse it, and otherwise "". There is one
+// such case: cursive on a cryptography library of the 38 series wants the
+// RSA-PSS salt to have its maximal length.
+func (v *Verifier) Caveat() string { return v.caveat }
+
+// invalidSignature refuses a signature for its form.
+func invalidSignature(cure, format string, args ...any) error {
+	return &PropertyError{
+		Code:     CodePropertyInvalid,
+		Property: PropertySignature,
+		Problem:  fmt.Sprintf(format, args...),
+		Cure:     cure,
+	}
+}
