@@ -1,0 +1,225 @@
+// Package policy decides which rule applies to an image and what that rule
+// demands of its signature.
+//
+// It promises that for every owner there is either one rule or one refusal
+// that says why, and that a policy which loads has a rule for everybody. It
+// trusts the file it is given and what the caller says about project names.
+// It refuses what cannot be decided: unknown fields, rules that could never
+// apply, and owners that might be a project whose name Keystone could not
+// resolve.
+//
+// A policy is an ordered list; the first rule that matches the image's owner
+// applies:
+//
+//	rules:
+//	  - name: production
+//	    projects:
+//	      - id: 3f0c2b6d9a8e4c1f8b7a6d5e4c3b2a19
+//	      - name: prod
+//	        domain: Default
+//	    mode: enforce
+//	    signers:
+//	      - certificate: cd7cc675-e573-419c-8fff-33a72734a243
+//	    min_rsa_bits: 2048
+//	  - projects: all
+//	    unowned: true
+//	    mode: audit
+//
+// The package does no input or output of its own: names arrive resolved,
+// certificates arrive loaded.
+package policy
+
+import (
+	"bytes"
+	_ "embed"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Policy is a list of rules, ready to be asked. It never changes; Resolve
+// makes another one. Safe for concurrent use.
+type Policy struct {
+	rules []*Rule
+	names map[Project]Resolution // as Resolve was told; missing is Unknown
+
+	byID      map[string]int // project id → first rule that lists it
+	unowned   int            // first rule for images without owner, or none
+	undecided int            // first rule with a name that is Unknown, or none
+	warnings  []string
+}
+
+// none is later than every rule.
+const none = int(^uint(0) >> 1)
+
+// Project names a Keystone project by its name in a domain.
+type Project struct {
+	Name, Domain string
+}
+
+// String is "name in domain".
+func (p Project) String() string { return fmt.Sprintf("%q in domain %q", p.Name, p.Domain) }
+
+// State says what became of the question which project a name means.
+type State int
+
+const (
+	// Unknown: Keystone could not be asked. Any owner might be this
+	// project, so whom no earlier rule matches is refused.
+	Unknown State = iota
+	// Absent: Keystone says that there is no such project. The name
+	// matches nobody.
+	Absent
+	// Found: the project has the id in Resolution.ID.
+	Found
+)
+
+// Resolution is what Keystone said about a name. The zero value is Unknown.
+type Resolution struct {
+	State State
+	ID    string // for Found: the project's id
+}
+
+//go:embed default.yaml
+var defaultYAML []byte
+
+// Default is the policy where none is set: audit for all images, with and
+// without owner.
+func Default() *Policy {
+	p, err := Load(bytes.NewReader(defaultYAML))
+	if err != nil {
+		panic("policy: the embedded default: " + err.Error())
+	}
+	return p
+}
+
+// Rules lists the rules in order. They are not to be changed.
+func (p *Policy) Rules() []*Rule { return slices.Clone(p.rules) }
+
+// Names lists the projects that want resolving, each once, in the order of
+// the file.
+func (p *Policy) Names() []Project {
+	var names []Project
+	for _, r := range p.rules {
+		for _, e := range r.Projects {
+			if e.ID == "" { // no project is named twice: Load refuses that
+				names = append(names, e.Project)
+			}
+		}
+	}
+	return names
+}
+
+// Resolve returns a copy in which names mean the ids given. A name that is
+// missing from ids is Unknown; so is one found with an id that is none.
+func (p *Policy) Resolve(ids map[Project]Resolution) *Policy {
+	names := make(map[Project]Resolution)
+	for _, name := range p.Names() {
+		r := ids[name]
+		if r.State == Found {
+			id, ok := canonicalID(r.ID)
+			if r = (Resolution{State: Found, ID: id}); !ok {
+				r = Resolution{}
+			}
+		}
+		names[name] = r
+	}
+	return newPolicy(p.rules, names)
+}
+
+// newPolicy makes the index, so that the number of rules costs nothing when
+// an image arrives.
+func newPolicy(rules []*Rule, names map[Project]Resolution) *Policy {
+	p := &Policy{rules: rules, names: names, byID: make(map[string]int), unowned: none, undecided: none}
+	for i, r := range rules {
+		if r.Unowned && p.unowned == none {
+			p.unowned = i
+		}
+		for _, e := range r.Projects {
+			id := e.ID
+			if id == "" {
+				switch resolution := names[e.Project]; resolution.State {
+				default:
+					p.undecided = min(p.undecided, i)
+					continue
+				case Absent:
+					p.warnings = append(p.warnings, fmt.Sprintf(
+						"line %d: Keystone knows no project %s; this entry of rule %q matches nobody", e.Line, e.Project, r.Name))
+					continue
+				case Found:
+					id = resolution.ID
+				}
+			}
+			first, listed := p.byID[id]
+			if !listed {
+				p.byID[id] = i
+			} else if first != i {
+				p.warnings = append(p.warnings, fmt.Sprintf(
+					"line %d: project %s is already matched by rule %q; this entry of rule %q never applies", e.Line, id, rules[first].Name, r.Name))
+			}
+		}
+	}
+	return p
+}
+
+// Warnings tells, one sentence each, which entries match nobody now that
+// names are resolved.
+func (p *Policy) Warnings() []string { return slices.Clone(p.warnings) }
+
+// For returns the rule for an image that belongs to the project owner; ""
+// is an image without owner. The error is a *Refusal with CodeImageUnowned or
+// CodePolicyUndecided.
+func (p *Policy) For(owner string) (*Rule, error) {
+	if owner == "" {
+		if p.unowned == none {
+			return nil, &Refusal{
+				Code:     CodeImageUnowned,
+				Property: "owner",
+				Problem:  "is not set, and no rule of the policy is for images that belong to no project",
+				Cure:     "give the image an owner, or ask the operator for a rule with `unowned: true`",
+			}
+		}
+		return p.rules[p.unowned], nil
+	}
+	id, ok := canonicalID(owner)
+	if !ok {
+		id = owner // listed nowhere, so the last rule applies
+	}
+	match, listed := p.byID[id]
+	if !listed {
+		match = len(p.rules) - 1 // Load saw to it that this one is for all
+	}
+	if p.undecided < match {
+		return nil, &Refusal{
+			Code:     CodePolicyUndecided,
+			Property: "owner",
+			Problem: fmt.Sprintf("is a project to which rule %q may or may not apply: the rule has a project by its name, and the identity service could not be asked which one that is",
+				p.rules[p.undecided].Name),
+			Cure: "try again later; the operator can avoid this by listing projects by id",
+		}
+	}
+	return p.rules[match], nil
+}
+
+// canonicalID is how a project id is compared. Keystone makes 32 hexadecimal
+// digits in lower case; the dashes of a UUID and upper case mean the same.
+// Other ids are taken as they are, if they hold nothing but letters, digits,
+// '_' and '-', 64 at most, as Keystone's column has it.
+func canonicalID(id string) (string, bool) {
+	plain := id
+	if len(id) == 36 && id[8] == '-' && id[13] == '-' && id[18] == '-' && id[23] == '-' {
+		plain = id[:8] + id[9:13] + id[14:18] + id[19:23] + id[24:]
+	}
+	if len(plain) == 32 && strings.Trim(plain, "0123456789abcdefABCDEF") == "" {
+		return strings.ToLower(plain), true
+	}
+	if id == "" || len(id) > 64 {
+		return "", false
+	}
+	for _, c := range []byte(id) {
+		if !('0' <= c && c <= '9' || 'A' <= c && c <= 'Z' || 'a' <= c && c <= 'z' || c == '_' || c == '-') {
+			return "", false
+		}
+	}
+	return id, true
+}

@@ -1,0 +1,142 @@
+package policy
+
+import (
+	"crypto/rsa"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/countersign/countersign/signature"
+)
+
+// Mode is what happens to an image that does not satisfy its rule.
+type Mode string
+
+const (
+	Off     Mode = "off"     // nothing is looked at
+	Audit   Mode = "audit"   // what Enforce would refuse is logged, and passes
+	Enforce Mode = "enforce" // refused
+)
+
+var modes = []Mode{Off, Audit, Enforce}
+
+// OnFailure is what happens to the image record after a wrong signature.
+type OnFailure string
+
+const (
+	Delete OnFailure = "delete" // the image is deleted
+	Keep   OnFailure = "keep"   // the image stays queued, and may be corrected
+)
+
+// Rule is what some projects demand.
+type Rule struct {
+	Name string // the label given, or "rule N" counting from 1
+	Line int    // where it begins in the file
+
+	Projects []Entry // whom it is for; empty if All or only Unowned
+	All      bool    // for every project no earlier rule matched
+	Unowned  bool    // for images without owner
+
+	Mode        Mode
+	AnySigner   bool     // no certificate in particular is demanded
+	Signers     []Signer // else one of these
+	KeyTypes    []signature.KeyType
+	HashMethods []signature.HashMethod
+	MinRSABits  int // at least 1024; says nothing about other keys
+	OnFailure   OnFailure
+}
+
+// Entry is one project in a rule: by its id, or by name and domain.
+type Entry struct {
+	ID      string // canonical; empty if named
+	Project Project
+	Line    int
+}
+
+// Signer is a certificate that a rule trusts. One field is set.
+type Signer struct {
+	// CertificateID is the secret's UUID in the key manager, lower case
+	// with dashes. A secret's payload cannot be changed there, so the id
+	// pins the certificate as far as the key manager is trusted.
+	CertificateID string
+	// Fingerprint is the SHA-256 of the certificate's DER in lower-case
+	// hex: this very certificate, wherever it is stored.
+	Fingerprint string
+}
+
+// minRSABits is what is demanded if a rule says nothing, and the least it
+// may say.
+const minRSABits = 1024
+
+// CheckSpec says whether the rule admits the key type and the hash method.
+// The error is a *Refusal.
+func (r *Rule) CheckSpec(spec signature.Spec) error {
+	if !slices.Contains(r.KeyTypes, spec.KeyType) {
+		return &Refusal{
+			Code:     CodeKeyTypeNotAllowed,
+			Property: signature.PropertyKeyType,
+			Problem:  fmt.Sprintf("is %q, which rule %q does not allow", spec.KeyType, r.Name),
+			Cure:     "sign with a key of type " + alternatives(r.KeyTypes),
+		}
+	}
+	if !slices.Contains(r.HashMethods, spec.HashMethod) {
+		return &Refusal{
+			Code:     CodeHashMethodNotAllowed,
+			Property: signature.PropertyHashMethod,
+			Problem:  fmt.Sprintf("is %q, which rule %q does not allow", spec.HashMethod, r.Name),
+			Cure:     "sign with the hash method " + alternatives(r.HashMethods),
+		}
+	}
+	return nil
+}
+
+// CheckCertificate says whether the rule trusts the certificate c, which the
+// key manager has under id (canonical, as in signature.Spec), and whether its
+// key is long enough. It looks at neither dates nor key type: those are the
+// same for all rules and signature's business. The error is a *Refusal.
+func (r *Rule) CheckCertificate(id string, c *signature.Certificate) error {
+	if !r.trusts(id, c) {
+		return &Refusal{
+			Code:     CodeSignerNotTrusted,
+			Property: signature.PropertyCertificate,
+			Problem:  fmt.Sprintf("is %s, which is not among the signers of rule %q", id, r.Name),
+			Cure:     "sign with a key whose certificate the rule lists, or ask the operator to list this one",
+		}
+	}
+	if key, ok := c.PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() < r.MinRSABits {
+		return &Refusal{
+			Code:     CodeKeyTooSmall,
+			Property: signature.PropertyCertificate,
+			Problem:  fmt.Sprintf("is a certificate whose RSA key has %d bits, and rule %q demands %d", key.N.BitLen(), r.Name, r.MinRSABits),
+			Cure:     fmt.Sprintf("sign with an RSA key of at least %d bits, or with an elliptic curve", r.MinRSABits),
+		}
+	}
+	return nil
+}
+
+func (r *Rule) trusts(id string, c *signature.Certificate) bool {
+	if r.AnySigner {
+		return true
+	}
+	fingerprint := c.Fingerprint()
+	return slices.ContainsFunc(r.Signers, func(s Signer) bool {
+		return s.CertificateID != "" && s.CertificateID == id ||
+			s.Fingerprint != "" && s.Fingerprint == fingerprint
+	})
+}
+
+// alternatives is "A, B or C".
+func alternatives[T ~string](words []T) string {
+	var b strings.Builder
+	for i, word := range words {
+		switch {
+		case i == 0:
+		case i == len(words)-1:
+			b.WriteString(" or ")
+		default:
+			b.WriteString(", ")
+		}
+		b.WriteString(string(word))
+	}
+	return b.String()
+}
