@@ -1,0 +1,249 @@
+package proxy
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"regexp"
+	"strings"
+
+	"github.com/gorilla/mux"
+
+	"github.com/countersign/countersign/policy"
+	"github.com/countersign/countersign/signature"
+)
+
+// door answers requests that bring data into an image, or bring it back into
+// use, past PUT /file: stage, import, locations, reactivate. They pass where
+// nothing is enforced.
+func (p *Proxy) door(w http.ResponseWriter, r *http.Request) {
+	template, _ := mux.CurrentRoute(r).GetPathTemplate()
+	name := template[strings.LastIndexByte(template, '/')+1:]
+	u, err := p.subject(r, "update/"+name)
+	if err != nil {
+		p.refuse(w, r, err)
+		return
+	}
+	if u != nil {
+		if err := p.closed(u, "", name+" would bring in, or back, data that nobody has verified"); err != nil {
+			p.refuse(w, r, err)
+			return
+		}
+	}
+	p.pass(w, r)
+}
+
+// closed refuses what an enforcing rule keeps shut, and in an audited project
+// notes that it would be.
+func (p *Proxy) closed(u *uploading, property, problem string) error {
+	shut := refusal(codeDoorClosed, property, problem, "upload the signed data with PUT /v2/images/"+u.image.ID+"/file, to a new image if this one has data")
+	u.event.outcome, u.event.reason = "failure", shut
+	if u.rule.Mode == policy.Audit {
+		return nil
+	}
+	return shut
+}
+
+// create looks at the body of POST /v2/images. It passes byte for byte, if
+// there is one way only to read it.
+func (p *Proxy) create(w http.ResponseWriter, r *http.Request) {
+	data, parsed, err := p.readJSON(r)
+	if err != nil {
+		p.refuse(w, r, err)
+		return
+	}
+	if image, ok := parsed.(object); ok {
+		id, set := image.get("id")
+		if text, isText := id.(string); set && (!isText || !canonicalID.MatchString(text)) {
+			p.refuse(w, r, refusal(codeImageIDInvalid, "id", "is not a UUID in lower case with dashes, and other spellings are not one image on every database",
+				"write it in lower case, or leave it out"))
+			return
+		}
+	}
+	setBody(r, data)
+	p.pass(w, r)
+}
+
+var canonicalID = regexp.MustCompile(`^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+
+// patch answers PATCH /v2/images/{id}. The body is sent on as it was
+// understood. In an enforced project the signature properties can be corrected
+// while the image is queued, and never afterwards; locations not at all.
+func (p *Proxy) patch(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("X-Auth-Token") == "" {
+		p.refuse(w, r, refusal(codeTokenMissing, "", "the request has no X-Auth-Token", "authenticate with Keystone and send the token"))
+		return
+	}
+	data, changed, err := p.readPatch(r)
+	if err == nil && touchesGuarded(changed) {
+		err = p.patchable(r, changed)
+	}
+	if err != nil {
+		p.refuse(w, r, err)
+		return
+	}
+	setBody(r, data)
+	p.pass(w, r)
+}
+
+func touchesGuarded(changed []string) bool {
+	for _, name := range changed {
+		if isSignature(name) || isLocation(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// patchable decides about a PATCH of signature properties or locations.
+func (p *Proxy) patchable(r *http.Request, changed []string) error {
+	u, err := p.subject(r, "update")
+	if err != nil || u == nil {
+		return err
+	}
+	for _, name := range changed {
+		switch {
+		case isLocation(name):
+			if err := p.closed(u, name, "would bring in data that nobody has verified"); err != nil {
+				return err
+			}
+		case isSignature(name) && u.image.Status != statusQueued:
+			if err := p.closed(u, name, "is fixed once the image has left queued, and this one is "+u.image.Status); err != nil {
+				return err
+			}
+		}
+	}
+	if u.event.outcome == "" {
+		u.event.outcome = "success"
+	}
+	return nil
+}
+
+// isSignature reports whether a change to a property of this name changes a
+// signature property. Databases compare names without regard to case.
+func isSignature(name string) bool {
+	for _, property := range signature.Properties {
+		if strings.EqualFold(name, property) {
+			return true
+		}
+	}
+	return false
+}
+
+func isLocation(name string) bool {
+	return strings.EqualFold(name, "locations") || strings.EqualFold(name, "location") || strings.EqualFold(name, "direct_url")
+}
+
+// task answers POST /v2/tasks. A task of type import makes an image of the
+// caller's project, or of the owner that its input names, out of data that
+// never passes here.
+func (p *Proxy) task(w http.ResponseWriter, r *http.Request) {
+	data, parsed, err := p.readJSON(r)
+	if err == nil && p.Policies.Enforcing() {
+		err = p.taskable(r, parsed)
+	}
+	if err != nil {
+		p.refuse(w, r, err)
+		return
+	}
+	setBody(r, data)
+	p.pass(w, r)
+}
+
+func (p *Proxy) taskable(r *http.Request, parsed any) error {
+	ev := eventOf(r.Context())
+	token := r.Header.Get("X-Auth-Token")
+	if token == "" {
+		return refusal(codeTokenMissing, "", "the request has no X-Auth-Token", "authenticate with Keystone and send the token")
+	}
+	ev.action = "create/task"
+	if err := p.identify(r.Context(), token, ev); err != nil {
+		return err
+	}
+	owners := []string{ev.identity.ProjectID}
+	for value := parsed; ; {
+		if inner, ok := value.(object); ok {
+			if owner, ok := inner.get("owner"); ok {
+				named, _ := owner.(string)
+				owners = append(owners, named)
+			}
+			if value, ok = inner.get("input"); ok {
+				continue
+			}
+			if value, ok = inner.get("image_properties"); ok {
+				continue
+			}
+		}
+		break
+	}
+	for _, owner := range owners {
+		rule, err := p.Policies.For(owner)
+		if err != nil {
+			return err
+		}
+		u := &uploading{rule: rule, event: ev}
+		switch ev.rule = rule; rule.Mode {
+		case policy.Off:
+		default:
+			ev.audited = rule.Mode == policy.Audit
+			shut := refusal(codeDoorClosed, "", "a task would bring in data that nobody has verified",
+				"create an image and upload the signed data with PUT /v2/images/{id}/file")
+			ev.outcome, ev.reason = "failure", shut
+			if u.rule.Mode == policy.Enforce {
+				return shut
+			}
+		}
+	}
+	return nil
+}
+
+// readJSON reads a body of JSON, at most MaxBody bytes.
+func (p *Proxy) readJSON(r *http.Request) (data []byte, parsed any, err error) {
+	data, err = io.ReadAll(io.LimitReader(bodyOf(r), p.MaxBody+1))
+	switch {
+	case err != nil:
+		return nil, nil, &Refusal{Code: codeUploadIncomplete, Problem: "the body ended before it was complete", Cure: "send it again", Err: err}
+	case int64(len(data)) > p.MaxBody:
+		return nil, nil, refusal(codeBodyTooLarge, "", fmt.Sprintf("the body has more than %d bytes", p.MaxBody), "send less; an operator can raise COUNTERSIGN_MAX_BODY")
+	case len(bytes.TrimSpace(data)) == 0:
+		return data, nil, nil // Glance has its own words for that
+	}
+	parsed, err = parseStrict(data)
+	if err != nil {
+		return nil, nil, refusal(codeBodyInvalid, "", "the body is not JSON that every parser reads alike: "+err.Error(), "send UTF-8 JSON with each member once")
+	}
+	return data, parsed, nil
+}
+
+// readPatch reads the body of a PATCH in either of Glance's media types and
+// returns it as it was understood, with the names of the properties that it
+// changes.
+func (p *Proxy) readPatch(r *http.Request) (data []byte, changed []string, err error) {
+	mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	draft, known := patchTypes[mediaType]
+	if !known {
+		return nil, nil, &Refusal{Code: codeMediaType, Problem: "the media type is not one of the Image API's for PATCH",
+			Cure:   "send Content-Type: " + patchType21,
+			Header: http.Header{"Accept-Patch": {patchType20 + ", " + patchType21}}}
+	}
+	data, parsed, err := p.readJSON(r)
+	if err != nil || parsed == nil {
+		return data, nil, err
+	}
+	data, changed, err = rebuildPatch(parsed, draft)
+	if err != nil {
+		return nil, nil, refusal(codeBodyInvalid, "", "the body is no patch that every parser reads alike: "+err.Error(),
+			"send a list of operations as the Image API reference describes it")
+	}
+	r.Header.Set("Content-Type", mediaType)
+	return data, changed, nil
+}
+
+// setBody replaces the body of a request that was read.
+func setBody(r *http.Request, data []byte) {
+	r.Body = io.NopCloser(bytes.NewReader(data))
+	r.ContentLength = int64(len(data))
+	r.TransferEncoding = nil
+}

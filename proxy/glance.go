@@ -1,0 +1,198 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/countersign/countersign/signature"
+)
+
+// Image is Glance's view of an image, read with somebody's token.
+type Image struct {
+	ID     string
+	Owner  string // project id; empty for an image without owner
+	Status string // queued, saving, active, …
+
+	// Size is in bytes, -1 while Glance has none.
+	Size int64
+
+	// HashAlgo and HashValue are the digest that Glance computed of the data,
+	// such as sha512 and hexadecimal digits. Empty while it has none.
+	HashAlgo, HashValue string
+
+	// Protected images refuse DELETE.
+	Protected bool
+
+	// Properties are all members whose value is a string, Glance's own and
+	// the user's.
+	Properties map[string]string
+}
+
+// signed returns the four signature properties, as far as they are there.
+func (i Image) signed() map[string]string {
+	four := make(map[string]string, len(signature.Properties))
+	for _, name := range signature.Properties {
+		if value, ok := i.Properties[name]; ok {
+			four[name] = value
+		}
+	}
+	return four
+}
+
+// The statuses that Countersign looks at (Glance's "Image Statuses").
+const (
+	statusQueued = "queued"
+	statusSaving = "saving"
+	statusActive = "active"
+)
+
+// credentials are what a call of ours to Glance is made with.
+type credentials struct {
+	token   string
+	service string // goes along in X-Service-Token; may be empty
+}
+
+// glance makes the proxy's own calls to Glance.
+type glance struct {
+	base      *url.URL
+	transport http.RoundTripper
+}
+
+// maxAnswer bounds, in bytes, what is read of an answer to a call of ours. An
+// image has at most 128 properties by default, each a text.
+const maxAnswer = 4 << 20
+
+// answerError is an answer of Glance's that was not the one hoped for. It can
+// be handed to the client as it is.
+type answerError struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+func (e *answerError) Error() string { return fmt.Sprintf("Glance answered %d", e.status) }
+
+// write hands the answer on.
+func (e *answerError) write(w http.ResponseWriter) {
+	for _, name := range []string{"Content-Type", "Www-Authenticate", "Retry-After", "Vary",
+		"Access-Control-Allow-Origin", "Access-Control-Allow-Credentials", "Access-Control-Expose-Headers"} {
+		if values := e.header.Values(name); len(values) > 0 {
+			w.Header()[name] = values
+		}
+	}
+	w.WriteHeader(e.status)
+	w.Write(e.body)
+}
+
+// call makes one request; header may be nil. The error is an *answerError
+// unless the answer is 2xx.
+func (g *glance) call(ctx context.Context, method, path string, who credentials, header http.Header, body []byte) ([]byte, error) {
+	target := *g.base
+	target.Path = strings.TrimRight(target.Path, "/") + path
+	req, err := http.NewRequestWithContext(ctx, method, target.String(), bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	for name, values := range header {
+		req.Header[name] = values
+	}
+	if who.token != "" {
+		req.Header.Set("X-Auth-Token", who.token)
+	}
+	if who.service != "" {
+		req.Header.Set("X-Service-Token", who.service)
+	}
+	if id := eventOf(ctx).requestID; id != "" {
+		req.Header.Set(requestIDHeader, id)
+	}
+	req.Header.Set("User-Agent", "countersign")
+	res, err := g.transport.RoundTrip(req)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	defer res.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%s %s: %w", method, path, err)
+	case len(answer) > maxAnswer:
+		return nil, fmt.Errorf("%s %s: an answer of more than %d bytes", method, path, maxAnswer)
+	case res.StatusCode/100 != 2:
+		return nil, &answerError{res.StatusCode, res.Header, answer}
+	}
+	return answer, nil
+}
+
+// image reads an image. Clients' Accept and Origin go along in header, so that
+// an answer of Glance's that is handed on has the shape they asked for.
+func (g *glance) image(ctx context.Context, id string, who credentials, header http.Header) (Image, error) {
+	data, err := g.call(ctx, http.MethodGet, "/v2/images/"+id, who, header, nil)
+	if err != nil {
+		return Image{}, err
+	}
+	img, err := parseImage(data)
+	if err != nil {
+		return Image{}, err
+	}
+	if img.ID != id {
+		return Image{}, fmt.Errorf("asked for image %s, Glance showed another", id)
+	}
+	return img, nil
+}
+
+func parseImage(data []byte) (Image, error) {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(data, &members); err != nil {
+		return Image{}, fmt.Errorf("Glance's view of the image: %w", err)
+	}
+	img := Image{Size: -1, Properties: make(map[string]string, len(members))}
+	for name, raw := range members {
+		var text *string
+		if json.Unmarshal(raw, &text) == nil && text != nil {
+			img.Properties[name] = *text
+		}
+	}
+	if raw := members["size"]; raw != nil && string(raw) != "null" {
+		if err := json.Unmarshal(raw, &img.Size); err != nil {
+			return Image{}, fmt.Errorf("Glance's view of the image's size: %w", err)
+		}
+	}
+	if raw := members["protected"]; raw != nil {
+		if err := json.Unmarshal(raw, &img.Protected); err != nil {
+			return Image{}, fmt.Errorf("Glance's view of the image's protection: %w", err)
+		}
+	}
+	img.ID, img.Status, img.Owner = img.Properties["id"], img.Properties["status"], img.Properties["owner"]
+	img.HashAlgo, img.HashValue = img.Properties["os_hash_algo"], img.Properties["os_hash_value"]
+	if img.Status == "" {
+		return Image{}, fmt.Errorf("Glance showed an image without a status")
+	}
+	return img, nil
+}
+
+// delete removes an image.
+func (g *glance) delete(ctx context.Context, id string, who credentials) error {
+	_, err := g.call(ctx, http.MethodDelete, "/v2/images/"+id, who, nil, nil)
+	return err
+}
+
+// unprotect lifts the protection of an image against DELETE.
+func (g *glance) unprotect(ctx context.Context, id string, who credentials) error {
+	_, err := g.call(ctx, http.MethodPatch, "/v2/images/"+id, who,
+		http.Header{"Content-Type": {"application/openstack-images-v2.1-json-patch"}},
+		[]byte(`[{"op": "replace", "path": "/protected", "value": false}]`))
+	return err
+}
+
+// deactivate takes an image out of use; its owner or an administrator can
+// bring it back.
+func (g *glance) deactivate(ctx context.Context, id string, who credentials) error {
+	_, err := g.call(ctx, http.MethodPost, "/v2/images/"+id+"/actions/deactivate", who, nil, nil)
+	return err
+}

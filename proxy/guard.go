@@ -1,0 +1,206 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"sync/atomic"
+
+	"github.com/countersign/countersign/policy"
+	"github.com/countersign/countersign/signature"
+)
+
+// guard is the transport to Glance. Requests that carry no upload to be judged
+// pass; the others are wrapped, forwarded, judged and settled here, in the order
+// in which it happens:
+//
+//	client ──▶ body ──▶ signature.Reader ──▶ http.Transport ──▶ Glance
+//	                     │ hash             │ the last 16 KiB come only
+//	                     └ Verify at EOF ───┘ after Verify has said yes
+//
+// On failure the Reader returns an error in place of the rest, and the
+// transport closes the connection with the body incomplete: short of its
+// Content-Length, or without the terminating chunk. Nothing more is written,
+// since uWSGI takes even a garbled chunk size for the end of the data. Glance
+// then puts the image back to queued by itself.
+type guard struct {
+	proxy *Proxy
+	next  http.RoundTripper
+}
+
+// RoundTrip implements http.RoundTripper.
+func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
+	u, ok := req.Context().Value(uploadKey{}).(*uploading)
+	switch {
+	case !ok:
+		return g.next.RoundTrip(req)
+	case u.rule.Mode == policy.Audit:
+		return g.audit(req, u)
+	}
+	// One context for the exchange with Glance: its end closes the connection.
+	exchange, cut := context.WithCancel(req.Context())
+	defer cut()
+	body := &guarded{reader: signature.NewReader(bodyOf(req), u.verifier)}
+	defer body.stop()
+
+	// Glance is dialled when there is a byte beyond what is held back: a small
+	// or slow upload that fails has never been there.
+	err := body.reader.Prime()
+	var answer *http.Response
+	if err == nil {
+		req = req.WithContext(exchange)
+		req.Body = body
+		answer, err = g.next.RoundTrip(req)
+	} else {
+		body.fail(err)
+	}
+	if answer != nil {
+		answer, err = whole(answer)
+	}
+	cut() // whatever Glance has not been sent by now, it never gets
+	body.stop()
+
+	p, failure := g.proxy, body.failure()
+	taken := answer != nil && answer.StatusCode/100 == 2
+	// What follows outlives the client; its time limit is SettleTimeout.
+	after, done := context.WithTimeout(context.WithoutCancel(req.Context()), p.SettleTimeout)
+	defer done()
+	if answer != nil {
+		u.event.upstream = answer.StatusCode
+	}
+	switch {
+	case taken && body.reader.Verified():
+		if err := p.settle(after, u); err != nil {
+			return nil, err
+		}
+		return answer, nil
+	case taken:
+		u.event.cleanup = p.quarantine(after, u)
+		return nil, &Refusal{Code: codeUnverifiedSuccess, Problem: "Glance took the data before it could be verified, so the image was taken back",
+			Cure: "upload again", Err: failure}
+	case errors.Is(failure, signature.ErrMismatch):
+		u.event.cleanup = p.discard(after, u)
+		return nil, failure
+	case answer != nil:
+		u.event.outcome = "failure" // Glance's own refusal passes; the image is as Glance left it
+		u.event.reason = refusal("glance_refused", "", "Glance refused the upload", "see Glance's answer")
+		return answer, nil
+	case failure != nil:
+		u.event.cleanup = p.report(after, u)
+		return nil, &Refusal{Code: codeUploadIncomplete, Problem: "the image data ended before it was complete", Cure: "upload again", Err: failure}
+	default:
+		u.event.cleanup = p.report(after, u)
+		return nil, &Refusal{Code: codeUpstreamBroke, Problem: "the connection to Glance broke in the middle of the upload",
+			Cure: "look at the image; upload again if it is still queued", Err: err}
+	}
+}
+
+// audit forwards an upload as if nobody looked, and notes what would have been
+// decided.
+func (g *guard) audit(req *http.Request, u *uploading) (*http.Response, error) {
+	if u.verifier == nil || req.Body == nil {
+		return g.next.RoundTrip(req)
+	}
+	tee := &audited{ReadCloser: req.Body, verifier: u.verifier}
+	req.Body = tee
+	answer, err := g.next.RoundTrip(req)
+	if !tee.ended.Load() {
+		return answer, err // not all of it was seen: nothing can be said
+	}
+	// The transport reads no further once it has seen the end.
+	err2 := u.verifier.Verify()
+	u.note()
+	if err2 != nil {
+		u.event.outcome, u.event.reason = "failure", asRefusal(err2)
+	} else {
+		u.event.outcome = "success"
+	}
+	return answer, err
+}
+
+// note writes what the verifier found into the event.
+func (u *uploading) note() {
+	u.event.bytes, u.event.digest, u.event.caveat = u.verifier.Size(), u.verifier.Digest(), u.verifier.Caveat()
+}
+
+func bodyOf(req *http.Request) io.Reader {
+	if req.Body == nil {
+		return http.NoBody
+	}
+	return req.Body
+}
+
+// whole reads an answer to an upload into memory, so that the connection is
+// done with. Glance's are a few hundred bytes.
+func whole(answer *http.Response) (*http.Response, error) {
+	defer answer.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
+	if err != nil && answer.StatusCode/100 == 2 {
+		text, err = nil, nil // the head said it all
+	}
+	if err != nil {
+		return nil, err
+	}
+	answer.Body = io.NopCloser(bytes.NewReader(text))
+	answer.ContentLength = int64(len(text))
+	answer.TransferEncoding = nil
+	return answer, nil
+}
+
+// guarded is the body that the transport sends. Unlike the Reader, it may be
+// stopped and asked from another goroutine.
+type guarded struct {
+	reader  *signature.Reader
+	stopped atomic.Bool
+	err     atomic.Pointer[error]
+}
+
+var errStopped = errors.New("the exchange with Glance is over")
+
+func (g *guarded) Read(p []byte) (int, error) {
+	if g.stopped.Load() {
+		return 0, errStopped
+	}
+	n, err := g.reader.Read(p)
+	if err != nil && err != io.EOF {
+		g.fail(err)
+	}
+	return n, err
+}
+
+func (g *guarded) fail(err error) { g.err.CompareAndSwap(nil, &err) }
+
+// failure is why the data did not come to a verified end, or nil.
+func (g *guarded) failure() error {
+	if err := g.err.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// stop makes further Reads fail: the request's handler is about to return.
+func (g *guarded) stop() { g.stopped.Store(true) }
+
+// Close is the transport's, which calls it once it has no more use for the
+// body. The client's body is the server's to close.
+func (g *guarded) Close() error { return nil }
+
+// audited lets a verifier see what passes.
+type audited struct {
+	io.ReadCloser
+	verifier *signature.Verifier
+	ended    atomic.Bool
+}
+
+func (a *audited) Read(p []byte) (int, error) {
+	n, err := a.ReadCloser.Read(p)
+	if !a.ended.Load() {
+		a.verifier.Write(p[:n])
+	}
+	if err == io.EOF {
+		a.ended.Store(true)
+	}
+	return n, err
+}

@@ -1,0 +1,232 @@
+// Package proxy stands in front of one Glance and enforces image signatures.
+//
+// It promises that, in a project whose policy rule enforces signatures, no
+// image becomes active with data that did not verify, by any request that
+// passes through it; and that requests which have nothing to do with that
+// reach Glance as the client meant them.
+//
+// It trusts Glance's word about an image (its owner, status and properties,
+// read with the caller's own token), the key manager's word about a
+// certificate, and the policy. It trusts nothing that a client says about
+// itself: identity headers are removed, and the request that goes to Glance is
+// built from what was understood of the client's, never copied from it.
+//
+// It refuses what it does not understand: a request outside the table in
+// routes.go, a body with two members of one name, a certificate that cannot be
+// fetched. Each refusal has a stable code, names the property, and tells the
+// cure.
+//
+// A request's way:
+//
+//	ServeHTTP   gate.go     what is asked for: method, path and query are parsed into parts
+//	routes      routes.go   one table; what is not in it does not exist here
+//	upload      upload.go   admit: who, which rule, which signature, which certificate
+//	guard       guard.go    forward the body, judge it, settle or discard
+//	doors       doors.go    every other way in which an image's data or meaning changes
+//	pass        proxy.go    everything else
+package proxy
+
+import (
+	"context"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/gorilla/mux"
+	"github.com/rs/zerolog"
+
+	"github.com/countersign/countersign/policy"
+	"github.com/countersign/countersign/proxy/keystone"
+)
+
+// Config is what a Proxy needs. Fields without a stated default are required.
+type Config struct {
+	// Glance is the base URL of the Glance behind: http or https, with an
+	// optional path prefix, without a version.
+	Glance *url.URL
+
+	// Transport speaks to Glance. It must not follow redirects, decompress or
+	// retry by itself.
+	Transport http.RoundTripper
+
+	// Policies tells which rule an image's owner is under. It is asked anew
+	// for every request, so that a reload counts at once.
+	Policies Policies
+
+	// Certificates fetches certificates from the key manager.
+	Certificates Certificates
+
+	// Identities tells who a token belongs to and lends our own service
+	// token. Both fail where no service credential works; enforced uploads
+	// are then refused with 503, and all else passes.
+	Identities Identities
+
+	// AuthURL is Keystone's address as it is told to clients without a token.
+	// Empty: it is not told.
+	AuthURL string
+
+	// PublicURL is where clients reach the proxy, as links in / and /versions
+	// shall say. Nil: each request's own scheme and host.
+	PublicURL *url.URL
+
+	// ExtraGET are path templates of further GET routes that pass, for
+	// vendors' additions to Glance: "/v2/vendor/{name}".
+	ExtraGET []string
+
+	// SettleTimeout bounds the re-reading and cleaning up after an upload.
+	SettleTimeout time.Duration
+
+	// LingerTimeout bounds how long a refused client may go on sending, so
+	// that it reads the answer instead of a broken pipe.
+	LingerTimeout time.Duration
+
+	// MaxBody is the size in bytes up to which a JSON body is read.
+	MaxBody int64
+
+	// Log takes one event a request.
+	Log zerolog.Logger
+
+	// Now is the clock against which certificates are dated. Nil: time.Now.
+	Now func() time.Time
+}
+
+// Policies tells which rule the images of a project are under.
+type Policies interface {
+	// For returns the rule for images owned by the project with this id, or
+	// without an owner where it is empty. The error is a *policy.Refusal.
+	For(owner string) (*policy.Rule, error)
+
+	// Enforcing reports whether any rule enforces at all.
+	Enforcing() bool
+}
+
+// Certificates fetches a certificate with the caller's token, for an image
+// that belongs to owner. The id is a canonical UUID. The error is a *Refusal.
+type Certificates interface {
+	Certificate(ctx context.Context, owner, id, token string) ([]byte, error)
+}
+
+// Identities is the part of Keystone that the proxy needs.
+type Identities interface {
+	// Validate tells who a token belongs to; keystone.ErrInvalidToken where
+	// Keystone does not know it.
+	Validate(ctx context.Context, token string) (keystone.Identity, error)
+
+	// Token returns our own service token.
+	Token(ctx context.Context) (string, error)
+}
+
+// Proxy is an http.Handler. It has no state of its own.
+type Proxy struct {
+	Config
+	glance  *glance
+	forward *httputil.ReverseProxy
+	router  *mux.Router
+	origins *origins
+	running sync.WaitGroup // guarded uploads and their cleaning up
+}
+
+// New returns a Proxy over c.
+func New(c Config) *Proxy {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	p := &Proxy{Config: c}
+	p.glance = &glance{base: c.Glance, transport: c.Transport}
+	p.origins = newOrigins(p.glance)
+	p.forward = &httputil.ReverseProxy{
+		Rewrite:        p.rewrite,
+		Transport:      &guard{proxy: p, next: c.Transport},
+		ModifyResponse: p.answered,
+		ErrorHandler:   p.refuse,
+		BufferPool:     newBuffers(),
+		ErrorLog:       nil, // every error reaches refuse; what ReverseProxy says besides is a client that left
+	}
+	p.router = p.routes()
+	return p
+}
+
+// ServeHTTP is the only door. See gate.go.
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	r, ev := p.begin(r)
+	w.Header().Set(requestIDHeader, ev.requestID)
+	defer p.finish(ev)
+
+	body := newBody(r)
+	if !body.ended.Load() {
+		// Answer without reading the rest first; linger does that.
+		http.NewResponseController(w).EnableFullDuplex()
+	}
+	r.Body = body
+	if understood, err := gate(r); err != nil {
+		p.refuse(w, r, err)
+	} else {
+		p.router.ServeHTTP(w, understood)
+	}
+	p.linger(w, body)
+}
+
+// Wait returns when no guarded upload, and no cleaning up after one, is
+// running any more, or when ctx ends.
+func (p *Proxy) Wait(ctx context.Context) error {
+	done := make(chan struct{})
+	go func() { // ends with the last upload, each of which has its own time limits
+		p.running.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// pass sends a request on as it was understood.
+func (p *Proxy) pass(w http.ResponseWriter, r *http.Request) {
+	p.forward.ServeHTTP(w, r)
+}
+
+// rewrite builds the request that goes to Glance.
+func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
+	out := pr.Out
+	out.URL.Scheme = p.Glance.Scheme
+	out.URL.Host = p.Glance.Host
+	prefix := p.Glance.EscapedPath()
+	for len(prefix) > 0 && prefix[len(prefix)-1] == '/' {
+		prefix = prefix[:len(prefix)-1]
+	}
+	out.URL.RawPath = prefix + pr.In.URL.EscapedPath()
+	out.URL.Path, _ = url.PathUnescape(out.URL.RawPath) // of our own making, always valid
+	out.URL.RawQuery = pr.In.URL.RawQuery
+
+	// Glance builds its links from these; they are the client's own.
+	out.Host = pr.In.Host
+	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
+		if v, ok := pr.In.Header[name]; ok {
+			out.Header[name] = v
+		}
+	}
+	if pr.In.TLS != nil && pr.In.Header.Get("X-Forwarded-Proto") == "" {
+		out.Header.Set("X-Forwarded-Proto", "https")
+	}
+	if pr.In.Method == http.MethodGet || pr.In.Method == http.MethodDelete || pr.In.Method == http.MethodOptions {
+		out.Body, out.ContentLength = nil, 0 // Glance takes none with these
+	}
+	out.Trailer = nil
+	out.TransferEncoding = nil
+	if out.Header.Get("User-Agent") == "" {
+		out.Header["User-Agent"] = nil // do not add Go's
+	}
+}
+
+// answered sees every answer of Glance's before the client does.
+func (p *Proxy) answered(res *http.Response) error {
+	ev := eventOf(res.Request.Context())
+	ev.status = res.StatusCode
+	res.Header.Del(requestIDHeader) // ours is set already, and Glance adopted it
+	p.relink(res)
+	return nil
+}

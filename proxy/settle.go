@@ -1,0 +1,199 @@
+package proxy
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"iter"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/countersign/countersign/policy"
+	"github.com/countersign/countersign/signature"
+)
+
+// What became of an image whose upload did not end well.
+const (
+	cleanupDeleted     = "deleted"
+	cleanupGone        = "gone"          // somebody else had deleted it
+	cleanupKept        = "kept"          // on_failure: keep
+	cleanupDeactivated = "deactivated"   // could not be deleted
+	cleanupNotOurs     = "not permitted" // the caller may not delete it
+	cleanupFailed      = "failed"
+)
+
+// settle makes sure that what Glance has made active is what was verified: the
+// record that counted for Glance was loaded after the proxy had looked at it,
+// and a PATCH may have come between.
+func (p *Proxy) settle(ctx context.Context, u *uploading) error {
+	u.note()
+	var problem error = errors.New("no answer")
+	for range backoff(ctx) {
+		img, err := p.read(ctx, u)
+		switch {
+		case isStatus(err, http.StatusNotFound):
+			u.event.cleanup = cleanupGone
+			return refusal(codeChangedDuringUpload, "", "the image was deleted while its data was uploaded", "create the image again")
+		case err != nil:
+			problem = err
+			continue
+		case img.Status == statusSaving:
+			problem = errors.New("still saving")
+			continue
+		}
+		property, difference := u.differs(img)
+		if difference == "" {
+			u.event.outcome = "success"
+			return nil
+		}
+		u.event.cleanup = p.quarantine(ctx, u)
+		return refusal(codeChangedDuringUpload, property, difference+" while its data was uploaded, so it is not what was verified",
+			"create the image again and leave it alone until it is active")
+	}
+	u.event.cleanup = cleanupFailed
+	return &Refusal{Code: codeSettleFailed, Problem: "the data was verified, but Glance does not tell what became of the image",
+		Cure: "look at the image, or tell the operator the request id", Err: problem}
+}
+
+// differs tells in what an image is not the one that was admitted and verified.
+func (u *uploading) differs(img Image) (property, difference string) {
+	was, is := u.image.signed(), img.signed()
+	for _, name := range signature.Properties {
+		if was[name] != is[name] {
+			return name, "changed"
+		}
+	}
+	algo := strings.ToLower(strings.ReplaceAll(string(u.spec.HashMethod), "-", ""))
+	switch {
+	case img.Owner != u.image.Owner:
+		return "", "the image changed its owner"
+	case img.Status != statusActive:
+		return "", "the image became " + img.Status
+	case img.Size != u.verifier.Size():
+		return "", fmt.Sprintf("the image became %d bytes long, where %d were verified,", img.Size, u.verifier.Size())
+	case img.HashAlgo == algo && img.HashValue != hex.EncodeToString(u.verifier.Digest()):
+		return "", "the image's data changed"
+	}
+	return "", ""
+}
+
+// read looks at the image with the caller's token, or with the service
+// credential alone where the token has expired since.
+func (p *Proxy) read(ctx context.Context, u *uploading) (Image, error) {
+	img, err := p.glance.image(ctx, u.image.ID, u.who, nil)
+	if isStatus(err, http.StatusUnauthorized) {
+		if own, tokenErr := p.Identities.Token(ctx); tokenErr == nil {
+			return p.glance.image(ctx, u.image.ID, credentials{token: own}, nil)
+		}
+	}
+	return img, err
+}
+
+// discard deletes an image whose data did not verify, and which Glance has not
+// taken. The caller's token decides whether it may: the proxy lends nobody a
+// right. A second upload may own the image's state, so only a queued image is
+// deleted.
+func (p *Proxy) discard(ctx context.Context, u *uploading) (became string) {
+	if u.rule.OnFailure == policy.Keep {
+		return cleanupKept
+	}
+	left := cleanupFailed
+	for range backoff(ctx) {
+		img, err := p.glance.image(ctx, u.image.ID, u.who, nil)
+		switch {
+		case isStatus(err, http.StatusNotFound):
+			return cleanupGone
+		case err != nil:
+			continue
+		case img.Status == statusSaving:
+			left = "left " + statusSaving
+			continue
+		case img.Status != statusQueued:
+			return "left " + img.Status
+		}
+		switch err := p.remove(ctx, img, u.who); {
+		case err == nil:
+			return cleanupDeleted
+		case isStatus(err, http.StatusNotFound):
+			return cleanupGone
+		case isStatus(err, http.StatusForbidden):
+			return cleanupNotOurs
+		}
+	}
+	return left
+}
+
+// quarantine takes an image out of use that Glance has taken and that is not
+// what was verified. Glance's 2xx has shown that the caller may write it, so
+// the service credential may, too.
+func (p *Proxy) quarantine(ctx context.Context, u *uploading) (became string) {
+	for range backoff(ctx) {
+		img, err := p.read(ctx, u)
+		switch {
+		case isStatus(err, http.StatusNotFound):
+			return cleanupGone
+		case err != nil:
+			continue
+		case img.Status == "deactivated":
+			return cleanupDeactivated
+		}
+		switch err := p.remove(ctx, img, u.who); {
+		case err == nil:
+			return cleanupDeleted
+		case isStatus(err, http.StatusNotFound):
+			return cleanupGone
+		}
+		if own, err := p.Identities.Token(ctx); err == nil {
+			p.glance.deactivate(ctx, u.image.ID, credentials{token: own}) // seen, or not, at the next look
+		}
+	}
+	return cleanupFailed
+}
+
+// report looks at an image whose upload broke off, and tells what became of it.
+func (p *Proxy) report(ctx context.Context, u *uploading) (became string) {
+	for range backoff(ctx) {
+		img, err := p.read(ctx, u)
+		switch {
+		case isStatus(err, http.StatusNotFound):
+			return cleanupGone
+		case err != nil || img.Status == statusSaving:
+			continue
+		case img.Status == statusActive:
+			p.Log.Error().Str("request_id", u.event.requestID).Str("image", u.image.ID).Str("project", u.image.Owner).
+				Msg("an image is active whose upload broke off without a verdict; another upload may have made it so")
+		}
+		return "left " + img.Status
+	}
+	return cleanupFailed
+}
+
+// remove deletes an image, lifting its protection first where it has one.
+func (p *Proxy) remove(ctx context.Context, img Image, who credentials) error {
+	if img.Protected {
+		if err := p.glance.unprotect(ctx, img.ID, who); err != nil {
+			return err
+		}
+	}
+	return p.glance.delete(ctx, img.ID, who)
+}
+
+func isStatus(err error, status int) bool {
+	var answer *answerError
+	return errors.As(err, &answer) && answer.status == status
+}
+
+// backoff yields at once and then after growing pauses, until ctx ends.
+func backoff(ctx context.Context) iter.Seq[struct{}] {
+	return func(yield func(struct{}) bool) {
+		for pause := 25 * time.Millisecond; yield(struct{}{}); pause = min(2*pause, time.Second) {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(pause):
+			}
+		}
+	}
+}
