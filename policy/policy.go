@@ -96,6 +96,11 @@ func Default() *Policy {
 // Rules lists the rules in order. They are not to be changed.
 func (p *Policy) Rules() []*Rule { return slices.Clone(p.rules) }
 
+// Enforcing reports whether any rule enforces.
+func (p *Policy) Enforcing() bool {
+	return slices.ContainsFunc(p.rules, func(r *Rule) bool { return r.Mode == Enforce })
+}
+
 // Names lists the projects that want resolving, each once, in the order of
 // the file.
 func (p *Policy) Names() []Project {
@@ -161,6 +166,12 @@ func newPolicy(rules []*Rule, names map[Project]Resolution) *Policy {
 	}
 	return p
 }
+
+// Undecided reports whether some name is Unknown, and so keeps images out.
+func (p *Policy) Undecided() bool { return p.undecided != none }
+
+// Resolution is what Resolve was told about a name.
+func (p *Policy) Resolution(name Project) Resolution { return p.names[name] }
 
 // Warnings tells, one sentence each, which entries match nobody now that
 // names are resolved.

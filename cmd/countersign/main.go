@@ -1,0 +1,66 @@
+// Command countersign stands in front of an OpenStack Glance and enforces image
+// signatures; it also makes and checks such signatures. It knows every
+// constructor and decides nothing.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// version is set when a release is linked.
+var version = "devel"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:]))
+}
+
+// run is main without the process. It returns the exit code: 0 for yes, 1 for
+// no, 2 for a question that could not be asked.
+func run(ctx context.Context, args []string) int {
+	root := newRoot()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	var no *verdict
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &no):
+		fmt.Fprintln(root.ErrOrStderr(), no)
+		return 1
+	default:
+		fmt.Fprintln(root.ErrOrStderr(), "countersign:", err)
+		return 2
+	}
+}
+
+// verdict is a no that was asked for, as opposed to a failure to find out.
+type verdict struct{ error }
+
+func (v *verdict) Unwrap() error { return v.error }
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "countersign",
+		Short: "Enforce image signatures in front of OpenStack Glance",
+		Long: `Countersign is a reverse proxy in front of an existing OpenStack Glance. Clients
+use it in place of Glance; image data that is uploaded is verified against the
+image's signature while it streams on, and what does not satisfy its project's
+policy never becomes an active image.
+
+Run the proxy with "countersign serve". Sign an image with "countersign sign".`,
+		Version:       version,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.AddCommand(newServe())
+	return root
+}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/countersign/countersign/config"
+	"github.com/countersign/countersign/policy"
+	"github.com/countersign/countersign/proxy/keystone"
+)
+
+// policyFile is the policy in force. It is swapped whole: a request sees the
+// old one or the new one. Whoever opens it owns the goroutine that watches.
+type policyFile struct {
+	current atomic.Pointer[policy.Policy]
+	path    string
+	names   projectNames
+	log     zerolog.Logger
+
+	seen [sha256.Size]byte // owned by the watching goroutine after open
+}
+
+// projectNames turns a project's name into its id.
+type projectNames interface {
+	ProjectID(ctx context.Context, name, domain string) (string, error)
+}
+
+// openPolicy reads the policy, and goes on looking at the file until ctx ends:
+// a ConfigMap's symbolic links are swapped, so the content is compared and not
+// the time. A file that is set but cannot be read, or is wrong, is an error now;
+// later the last good one stays in force.
+func openPolicy(ctx context.Context, cfg config.Config, names projectNames, log zerolog.Logger) (*policyFile, error) {
+	f := &policyFile{path: cfg.PolicyFile, names: names, log: log}
+	if f.path == "" {
+		f.current.Store(policy.Default())
+		log.Warn().Msg("no policy is set (COUNTERSIGN_POLICY_FILE): every upload is audited, none is refused")
+		return f, nil
+	}
+	data, err := os.ReadFile(f.path)
+	if err != nil {
+		return nil, fmt.Errorf("policy: %w", err)
+	}
+	if err := f.load(ctx, data); err != nil {
+		return nil, fmt.Errorf("policy %s: %w", f.path, err)
+	}
+	go f.watch(ctx, cfg.PolicyInterval, cfg.ProjectRefresh)
+	return f, nil
+}
+
+// For implements proxy.Policies.
+func (f *policyFile) For(owner string) (*policy.Rule, error) { return f.current.Load().For(owner) }
+
+// Enforcing implements proxy.Policies.
+func (f *policyFile) Enforcing() bool { return f.current.Load().Enforcing() }
+
+func (f *policyFile) load(ctx context.Context, data []byte) error {
+	f.seen = sha256.Sum256(data)
+	p, err := policy.Load(bytes.NewReader(data))
+	if err != nil {
+		return err
+	}
+	f.current.Store(f.resolve(ctx, p))
+	f.log.Info().Str("file", f.path).Int("rules", len(p.Rules())).Hex("sha256", f.seen[:]).Msg("policy in force")
+	return nil
+}
+
+// watch ends with ctx.
+func (f *policyFile) watch(ctx context.Context, interval, refresh time.Duration) {
+	look, names := time.NewTicker(interval), time.NewTicker(refresh)
+	defer look.Stop()
+	defer names.Stop()
+	unknown := time.NewTicker(unknownRetry) // names that Keystone could not be asked about keep uploads out
+	defer unknown.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-look.C:
+			f.look(ctx)
+		case <-names.C:
+			f.current.Store(f.resolve(ctx, f.current.Load()))
+		case <-unknown.C:
+			if p := f.current.Load(); p.Undecided() {
+				f.current.Store(f.resolve(ctx, p))
+			}
+		}
+	}
+}
+
+const (
+	unknownRetry  = 5 * time.Second
+	resolveAtOnce = 10 * time.Second
+)
+
+func (f *policyFile) look(ctx context.Context) {
+	data, err := os.ReadFile(f.path)
+	if err != nil {
+		f.log.Error().Err(err).Msg("the policy file cannot be read: the last good policy stays in force")
+		return
+	}
+	if sha256.Sum256(data) == f.seen {
+		return
+	}
+	if err := f.load(ctx, data); err != nil {
+		f.log.Error().Err(err).Str("file", f.path).Msg("the policy file is wrong: the last good policy stays in force")
+	}
+}
+
+// resolve asks Keystone which projects the policy's names mean. What it cannot
+// answer keeps what is known from before: a project does not change its id.
+func (f *policyFile) resolve(ctx context.Context, p *policy.Policy) *policy.Policy {
+	ctx, cancel := context.WithTimeout(ctx, resolveAtOnce)
+	defer cancel()
+	ids := map[policy.Project]policy.Resolution{}
+	for _, project := range p.Names() {
+		id, err := f.names.ProjectID(ctx, project.Name, project.Domain)
+		switch {
+		case err == nil:
+			ids[project] = policy.Resolution{State: policy.Found, ID: id}
+		case errors.Is(err, keystone.ErrNoProject):
+			ids[project] = policy.Resolution{State: policy.Absent}
+		default:
+			ids[project] = f.known(project)
+			f.log.Error().Err(err).Str("project", project.Name).Str("domain", project.Domain).
+				Msg("Keystone cannot be asked for a project of the policy; list it by id to be independent of that")
+		}
+	}
+	resolved := p.Resolve(ids)
+	for _, warning := range resolved.Warnings() {
+		f.log.Warn().Str("file", f.path).Msg("policy: " + warning)
+	}
+	return resolved
+}
+
+// known is what was found out about a name before.
+func (f *policyFile) known(project policy.Project) policy.Resolution {
+	if p := f.current.Load(); p != nil {
+		return p.Resolution(project)
+	}
+	return policy.Resolution{}
+}

@@ -1,0 +1,244 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"github.com/countersign/countersign/certcache"
+	"github.com/countersign/countersign/config"
+	"github.com/countersign/countersign/proxy"
+	"github.com/countersign/countersign/proxy/keystone"
+	"github.com/countersign/countersign/signature"
+)
+
+func newServe() *cobra.Command {
+	return &cobra.Command{
+		Use:   "serve",
+		Short: "Run the proxy",
+		Long: `Run the proxy. It is configured by environment variables; the README has the
+table. COUNTERSIGN_GLANCE_URL is the only one that is required, and OS_* (or
+OS_CLOUD) name the service credential, without which nothing can be enforced.
+
+On SIGTERM it stops accepting, lets running uploads finish for
+COUNTERSIGN_SHUTDOWN_TIMEOUT and cuts the rest: an upload that is cut leaves its
+image queued.`,
+		Example: `  COUNTERSIGN_GLANCE_URL=http://glance.internal:9292 \
+  COUNTERSIGN_POLICY_FILE=/etc/countersign/policy.yaml \
+  OS_CLOUD=countersign countersign serve`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := config.Load(config.Environ())
+			if err != nil {
+				return err
+			}
+			return serve(cmd.Context(), cfg, newLog(cfg))
+		},
+	}
+}
+
+// newLog returns the log of the whole process: one JSON object a line, on
+// stderr.
+func newLog(cfg config.Config) zerolog.Logger {
+	zerolog.TimeFieldFormat = time.RFC3339Nano
+	level, _ := zerolog.ParseLevel(cfg.LogLevel) // config has checked it
+	log := zerolog.New(os.Stderr)
+	if cfg.LogFormat == "console" {
+		log = zerolog.New(zerolog.ConsoleWriter{Out: os.Stderr, TimeFormat: time.TimeOnly})
+	}
+	return log.Level(level).With().Timestamp().Logger()
+}
+
+// serve runs the proxy until ctx ends, and then as long as running uploads may
+// take to finish.
+func serve(ctx context.Context, cfg config.Config, log zerolog.Logger) error {
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+
+	identities := newKeystone(cfg)
+	policies, err := openPolicy(background, cfg, identities, log)
+	if err != nil {
+		return err
+	}
+	handler := proxy.New(proxy.Config{
+		Glance:        cfg.GlanceURL,
+		Transport:     newTransport(cfg),
+		Policies:      policies,
+		Certificates:  newCertificates(cfg, identities),
+		Identities:    identities,
+		AuthURL:       cfg.Service.AuthOptions.IdentityEndpoint,
+		PublicURL:     cfg.PublicURL,
+		ExtraGET:      cfg.ExtraGetRoutes,
+		SettleTimeout: cfg.SettleTimeout,
+		LingerTimeout: cfg.LingerTimeout,
+		MaxBody:       int64(cfg.MaxBody),
+		Log:           log,
+	})
+	server := &http.Server{
+		Handler:           handler,
+		TLSConfig:         cfg.ServerTLS,
+		ReadHeaderTimeout: 30 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		Protocols:         new(http.Protocols),
+		ErrorLog:          nil,
+	}
+	server.Protocols.SetHTTP1(true) // what Glance's clients speak; framing is understood in one dialect only
+	server.ErrorLog = newServerLog(log)
+
+	listener, err := net.Listen("tcp", cfg.Listen)
+	if err != nil {
+		return err
+	}
+	log.Info().Str("listen", listener.Addr().String()).Str("glance", cfg.GlanceURL.String()).Bool("tls", cfg.ServerTLS != nil).
+		Str("service_credential", cfg.Service.String()).Str("version", version).Msg("serving")
+	if !cfg.Service.Configured {
+		log.Error().Msg("no service credential is configured (OS_*): uploads that the policy enforces will be answered 503")
+	} else if err := identities.Status(background); err != nil {
+		log.Error().Err(err).Msg("the service credential does not work: uploads that the policy enforces are answered 503 until it does")
+	}
+	failed := make(chan error, 1)
+	go func() { // ends when the server is shut down or closed
+		if cfg.ServerTLS != nil {
+			failed <- server.ServeTLS(listener, "", "")
+		} else {
+			failed <- server.Serve(listener)
+		}
+	}()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	return shutDown(background, cfg, server, handler, log)
+}
+
+// afterCut bounds the cleaning up after uploads that were cut.
+const afterCut = 10 * time.Second
+
+// shutDown stops accepting, waits for running uploads and cuts those that take
+// too long, unfinished: Glance puts their images back to queued.
+func shutDown(ctx context.Context, cfg config.Config, server *http.Server, handler *proxy.Proxy, log zerolog.Logger) error {
+	log.Info().Dur("delay", cfg.ShutdownDelay).Dur("timeout", cfg.ShutdownTimeout).Msg("shutting down")
+	time.Sleep(cfg.ShutdownDelay) // goes on serving
+	patience, done := context.WithTimeout(ctx, cfg.ShutdownTimeout)
+	defer done()
+	err := server.Shutdown(patience)
+	if errors.Is(err, context.DeadlineExceeded) {
+		log.Warn().Msg("uploads are still running: they are cut, their images stay queued")
+		err = server.Close()
+	}
+	wait, waited := context.WithTimeout(ctx, afterCut)
+	defer waited()
+	if handler.Wait(wait) != nil {
+		log.Error().Msg("cleaning up after cut uploads took too long")
+	}
+	log.Info().Msg("stopped")
+	return err
+}
+
+// newTransport speaks to Glance.
+func newTransport(cfg config.Config) *http.Transport {
+	return &http.Transport{
+		Proxy:                 nil, // nothing may stand between
+		DialContext:           (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		TLSClientConfig:       cfg.GlanceTLS,
+		TLSHandshakeTimeout:   10 * time.Second,
+		DisableCompression:    true, // bodies pass as they are
+		MaxIdleConnsPerHost:   1024,
+		IdleConnTimeout:       30 * time.Second,
+		WriteBufferSize:       64 << 10,
+		ReadBufferSize:        64 << 10,
+		ResponseHeaderTimeout: 0, // an upload's answer may take as long as the store does
+	}
+}
+
+// newKeystone returns a client that works once Keystone does.
+func newKeystone(cfg config.Config) *keystone.Client {
+	return keystone.New(keystone.Config{
+		AuthOptions:  cfg.Service.AuthOptions,
+		EndpointOpts: cfg.Service.EndpointOpts,
+		HTTPClient:   newClient(cfg),
+	})
+}
+
+// newClient speaks to Keystone and what its catalog names.
+func newClient(cfg config.Config) *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+		TLSClientConfig:     cfg.Service.TLS,
+		TLSHandshakeTimeout: 5 * time.Second,
+		MaxIdleConnsPerHost: 32,
+		IdleConnTimeout:     30 * time.Second,
+	}}
+}
+
+// certificates turns the key manager's answers into the proxy's.
+type certificates struct{ source certcache.Source }
+
+func newCertificates(cfg config.Config, identities *keystone.Client) certificates {
+	endpoint := func(ctx context.Context) (string, error) { return identities.Endpoint(ctx, "key-manager") }
+	if cfg.BarbicanURL != nil {
+		endpoint = func(context.Context) (string, error) { return cfg.BarbicanURL.String(), nil }
+	}
+	return certificates{certcache.NewCache(
+		certcache.NewBarbican(certcache.BarbicanConfig{Endpoint: endpoint, HTTPClient: newClient(cfg)}),
+		certcache.CacheConfig{
+			Size:        cfg.CertificateCacheSize,
+			MaxAge:      cfg.CertificateMaxAge,
+			NegativeAge: cfg.CertificateNegativeAge,
+			Timeout:     cfg.CertificateTimeout,
+			NotAfter: func(data []byte) (time.Time, error) {
+				certificate, err := signature.ParseCertificate(data)
+				if err != nil {
+					return time.Time{}, err
+				}
+				return certificate.NotAfter, nil
+			},
+		})}
+}
+
+// Certificate implements proxy.Certificates.
+func (c certificates) Certificate(ctx context.Context, owner, id, token string) ([]byte, error) {
+	found, err := c.source.Certificate(ctx, certcache.Ref{Owner: owner, ID: id, Token: token})
+	if err == nil {
+		return found.Data, nil
+	}
+	refused := &proxy.Refusal{Property: signature.PropertyCertificate, Err: err}
+	var property *signature.PropertyError
+	var other *certcache.NotCertificateError
+	switch {
+	default:
+		refused.Code = proxy.CodeKeyManagerUnavailable
+		refused.Problem = fmt.Sprintf("names certificate %s, and the key manager does not answer", id)
+		refused.Cure = "try again later"
+		refused.Header = http.Header{"Retry-After": {"30"}}
+	case errors.As(err, &property):
+		return nil, property
+	case errors.Is(err, certcache.ErrNotFound):
+		refused.Code = proxy.CodeCertificateNotFound
+		refused.Problem = fmt.Sprintf("names %s, which the key manager does not have, or whose expiration has passed", id)
+		refused.Cure = "store the certificate in Barbican (openstack secret store --secret-type certificate) and set the property to the UUID in its href"
+	case errors.Is(err, certcache.ErrForbidden):
+		refused.Code = proxy.CodeCertificateForbidden
+		refused.Problem = fmt.Sprintf("names %s, which the key manager does not let you read", id)
+		refused.Cure = "upload as a user of the project that stored it, or give the project access (openstack acl user add)"
+	case errors.Is(err, certcache.ErrUnauthorized):
+		refused.Code = proxy.CodeKeyManagerUnauthorized
+		refused.Problem = fmt.Sprintf("names %s, and the key manager does not accept the token", id)
+		refused.Cure = "authenticate anew"
+	case errors.As(err, &other):
+		refused.Code = proxy.CodeCertificateUnreadable
+		refused.Problem = fmt.Sprintf("names %s, which is no certificate: %s", id, other.Problem)
+		refused.Cure = "store an X.509 certificate in PEM with --secret-type certificate"
+	}
+	return nil, refused
+}
