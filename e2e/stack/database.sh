@@ -19,13 +19,12 @@ start_database() {
 		--log-error="$state/log/mariadb.log" --pid-file="$state/mariadb.pid"
 	await mariadb mariadb_answers
 	local name
-	for name in keystone barbican glance; do
-		(inside mariadb --no-defaults --user=root --socket="$state/mariadb.sock" \
-			-e "CREATE DATABASE IF NOT EXISTS $name CHARACTER SET utf8mb4")
-	done
+	for name in keystone barbican glance; do mariadb_do "CREATE DATABASE IF NOT EXISTS $name CHARACTER SET utf8mb4"; done
 }
 
-mariadb_answers() { (inside mariadb-admin --no-defaults --user=root --socket="$state/mariadb.sock" ping) >/dev/null 2>&1; }
+mariadb_do() { (inside mariadb --no-defaults --user=root --socket="$state/mariadb.sock" -e "$1"); }
+
+mariadb_answers() { mariadb_do 'SELECT 1' >/dev/null 2>&1; }
 
 # migrate makes the tables, the token keys and the first user; the three services have nothing to wait for in each other.
 migrate() {
