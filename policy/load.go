@@ -3,6 +3,7 @@ package policy
 import (
 	"bytes"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -57,10 +58,13 @@ func (l *loader) document(data []byte) []*Rule {
 	}
 
 	var list *yaml.Node
-	l.fields(document.Content[0], "policy", map[string]func(*yaml.Node){
+	isMapping := l.fields(document.Content[0], "policy", map[string]func(*yaml.Node){
 		"rules": func(n *yaml.Node) { list = n },
 	})
-	if list == nil {
+	switch {
+	case !isMapping:
+		return nil
+	case list == nil:
 		l.wrong(document.Content[0].Line, "rules", "is missing; list the rules there, the last one with `projects: all`")
 		return nil
 	}
@@ -240,7 +244,11 @@ func (l *loader) certificate(n *yaml.Node) string {
 	}
 	c, err := signature.ParseCertificate([]byte(text))
 	if err != nil {
-		l.wrong(n.Line, "pem", "cannot be read as a certificate (%v); copy the certificate again", err)
+		problem := "cannot be read: " + err.Error()
+		if refused := (*signature.PropertyError)(nil); errors.As(err, &refused) {
+			problem = refused.Problem // without the property, which is none of this file's fields
+		}
+		l.wrong(n.Line, "pem", "%s; copy the certificate again", problem)
 		return ""
 	}
 	return c.Fingerprint()
