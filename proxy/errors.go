@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"html"
 	"net/http"
 	"strconv"
 	"strings"
@@ -76,7 +75,7 @@ const (
 	// Codes of the key manager's answers, for cmd, which knows both.
 	CodeCertificateNotFound    = "certificate_not_found"
 	CodeCertificateForbidden   = "certificate_forbidden"
-	CodeCertificateUnreadable  = "certificate_unreadable"
+	CodeCertificateUnreadable  = string(signature.CodeCertificateUnreadable)
 	CodeKeyManagerUnauthorized = "key_manager_unauthorized"
 	CodeKeyManagerUnavailable  = "key_manager_unavailable"
 )
@@ -108,9 +107,18 @@ var statuses = map[string]int{
 
 	CodeCertificateNotFound:    http.StatusBadRequest,
 	CodeCertificateForbidden:   http.StatusBadRequest,
-	CodeCertificateUnreadable:  http.StatusBadRequest,
 	CodeKeyManagerUnauthorized: http.StatusUnauthorized,
 	CodeKeyManagerUnavailable:  http.StatusServiceUnavailable,
+
+	string(signature.CodePropertyMissing):        http.StatusBadRequest,
+	string(signature.CodePropertyInvalid):        http.StatusBadRequest,
+	string(signature.CodeKeyTypeUnsupported):     http.StatusBadRequest,
+	string(signature.CodeCertificateUnreadable):  http.StatusBadRequest,
+	string(signature.CodeCertificateExpired):     http.StatusBadRequest,
+	string(signature.CodeCertificateNotYetValid): http.StatusBadRequest,
+	string(signature.CodeKeyTypeMismatch):        http.StatusBadRequest,
+	string(signature.CodeKeyUnsupported):         http.StatusBadRequest,
+	string(signature.CodeSignatureMismatch):      http.StatusBadRequest,
 
 	string(policy.CodeSignatureRequired):    http.StatusForbidden,
 	string(policy.CodeSignerNotTrusted):     http.StatusForbidden,
@@ -174,7 +182,11 @@ func (p *Proxy) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if origin := r.Header.Get("Origin"); origin != "" {
 		p.origins.allow(r.Context(), header, origin)
 	}
-	mediaType, body := f.body(r.Header.Get("Accept"), ev.requestID)
+	accept := r.Header.Get("Accept")
+	if values, sent := r.Header["Accept"]; sent && len(values) == 1 && accept == "" {
+		accept = "text/html" // openstacksdk's uploads send an empty one, and print nothing of a plain text
+	}
+	mediaType, body := f.body(accept, ev.requestID)
 	header.Set("Content-Type", mediaType)
 	header.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(ev.status)
@@ -205,7 +217,7 @@ func (f *Refusal) body(accept, requestID string) (mediaType string, body []byte)
 	case "text/html":
 		return "text/html; charset=UTF-8", fmt.Appendf(nil,
 			"<html>\n <head>\n  <title>%s</title>\n </head>\n <body>\n  <h1>%s</h1>\n  %s<br /><br />\n </body>\n</html>\n",
-			status, status, html.EscapeString(f.Error()))
+			status, status, escapeHTML.Replace(f.Error()))
 	case "application/json":
 		body, _ := json.Marshal(struct { // strings cannot fail
 			Message   string `json:"message"`
@@ -219,6 +231,9 @@ func (f *Refusal) body(accept, requestID string) (mediaType string, body []byte)
 		return "application/json", body
 	}
 }
+
+// escapeHTML leaves quotes alone: clients print the text as it is.
+var escapeHTML = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")
 
 // preferred returns the offer that an Accept header prefers (RFC 9110 §12.5.1),
 // the first among equals, or "" if it takes none or is absent.

@@ -81,6 +81,7 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, &Refusal{Code: codeUnverifiedSuccess, Problem: "Glance took the data before it could be verified, so the image was taken back",
 			Cure: "upload again", Err: failure}
 	case errors.Is(failure, signature.ErrMismatch):
+		u.note()
 		u.event.cleanup = p.discard(after, u)
 		return nil, failure
 	case answer != nil:
