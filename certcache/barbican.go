@@ -74,6 +74,8 @@ func (b *Barbican) Certificate(ctx context.Context, ref Ref) (Certificate, error
 		return Certificate{}, &NotCertificateError{Problem: fmt.Sprintf("the secret is of type %.40q, not %q", secret.SecretType, secrets.CertificateSecret)}
 	case secret.Status != "ACTIVE":
 		return Certificate{}, &NotCertificateError{Problem: fmt.Sprintf("the secret's status is %.40q, not \"ACTIVE\"", secret.Status)}
+	case len(secret.ContentTypes) == 0: // Barbican leaves them out until a payload is stored; asked for it, it says 404
+		return Certificate{}, &NotCertificateError{Problem: "the secret has no payload"}
 	}
 
 	// Barbican serves text and binary secrets alike as octet-stream, while it refuses or garbles a binary one under
