@@ -109,7 +109,7 @@ func (o *openstack) service(environ map[string]string, faults *Error) Service {
 	switch {
 	case o.Cloud != "":
 		s = o.fromCloud(environ, password, appSecret, faults)
-	case o.AuthURL+o.Username+o.UserID+password+o.AppID+o.AppName+appSecret != "":
+	case o.AuthURL+o.Username+o.UserID+o.Password+o.PasswordFile+o.AppID+o.AppName+o.AppSecret+o.AppSecretFile != "":
 		s = o.fromVariables(password, appSecret, availability, faults)
 	case o.Config != "":
 		faults.add("OS_CLIENT_CONFIG_FILE", "is set, but OS_CLOUD is not; expected the name of an entry there in OS_CLOUD")
@@ -187,13 +187,13 @@ func (o *openstack) fromVariables(password, appSecret string, availability gophe
 	}
 
 	switch {
-	case application && appSecret == "":
+	case application && appSecret == "" && o.AppSecretFile == "":
 		faults.add("OS_APPLICATION_CREDENTIAL_SECRET", "is not set, but an application credential is named; expected its secret here or in OS_APPLICATION_CREDENTIAL_SECRET_FILE")
 	case application && password != "":
 		faults.add("OS_PASSWORD", "is set, and an application credential too; expected one of them")
 	case !application && appSecret != "":
 		faults.add("OS_APPLICATION_CREDENTIAL_ID", "is not set, but the application credential's secret is; expected which credential it belongs to")
-	case !application && password == "":
+	case !application && password == "" && o.PasswordFile == "":
 		faults.add("OS_PASSWORD", "is not set; expected the service user's password here or in OS_PASSWORD_FILE, or an application credential")
 	}
 	// An application credential's id says all; its name says it of one user.
