@@ -25,7 +25,7 @@ func newDSA(spec Spec, publicKey any) (scheme, error) {
 		return nil, keyMismatch(spec, publicKey)
 	}
 	if err := checkDSA(key); err != nil {
-		return nil, err
+		return nil, err.inCertificate()
 	}
 	rs, err := parsePair(spec.Signature, key.Q)
 	if err != nil {
@@ -37,7 +37,7 @@ func newDSA(spec Spec, publicKey any) (scheme, error) {
 // checkDSA holds a key to the ranges of FIPS 186-4, sections 4.1 and 4.2. That
 // p and q are prime is not tested: whoever chose them has the private key
 // anyway.
-func checkDSA(key *dsa.PublicKey) error {
+func checkDSA(key *dsa.PublicKey) *keyError {
 	if key == nil || key.P == nil || key.Q == nil || key.G == nil || key.Y == nil {
 		return unsoundKey("a DSA key that lacks a number")
 	}

@@ -33,7 +33,7 @@ func newECDSA(spec Spec, publicKey any) (scheme, error) {
 		return nil, keyMismatch(spec, publicKey)
 	}
 	if err := checkECDSA(key); err != nil {
-		return nil, err
+		return nil, err.inCertificate()
 	}
 	if _, err := parsePair(spec.Signature, key.Params().N); err != nil {
 		return nil, err
@@ -43,7 +43,11 @@ func newECDSA(spec Spec, publicKey any) (scheme, error) {
 
 // checkECDSA refuses a point that is not on the curve. Both curves have prime
 // order, so every point on them but infinity is a sound key.
-func checkECDSA(key *ecdsa.PublicKey) error {
+func checkECDSA(key *ecdsa.PublicKey) *keyError {
+	//lint:ignore SA1019 a key that was not parsed may lack its coordinates, and ECDH would panic
+	if key.X == nil || key.Y == nil {
+		return unsoundKey("an EC key without a point")
+	}
 	if _, err := key.ECDH(); err != nil {
 		return unsoundKey("an EC key that is no point on its curve")
 	}

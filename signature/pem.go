@@ -18,7 +18,7 @@ func certificateDER(data []byte) ([]byte, error) {
 		return nil, unreadable(storeAgain, "names an empty secret")
 	}
 	if isDER(data) {
-		return data, nil
+		return bytes.Clone(data), nil
 	}
 	if !bytes.Contains(data, beginBlock) {
 		if decoded, ok := decodeLoosely(data); ok && (isDER(decoded) || bytes.Contains(decoded, beginBlock)) {

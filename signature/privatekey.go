@@ -61,6 +61,10 @@ func privateKeyDER(data []byte) ([]byte, error) {
 // decodePrivateKey tries the encodings in turn. They are told apart by their
 // structure, not by a PEM label, which DER has none of.
 func decodePrivateKey(der []byte) (any, error) {
+	var whole asn1.RawValue
+	if !unmarshalAll(der, &whole) {
+		return nil, errNoKey // cut, or with data after its end
+	}
 	if key, err := x509.ParsePKCS8PrivateKey(der); err == nil {
 		return key, nil
 	}
@@ -92,6 +96,10 @@ func decodeDSA(der []byte) (*dsaPrivateKey, bool) {
 		P, Q, G, Y, X *big.Int
 	}
 	if !unmarshalAll(der, &numbers) || numbers.Version != 0 {
+		return nil, false
+	}
+	// encoding/asn1 lets a SEQUENCE go on, and then RSA looks like DSA.
+	if again, err := asn1.Marshal(numbers); err != nil || !bytes.Equal(again, der) {
 		return nil, false
 	}
 	return newDSAPrivateKey(numbers.P, numbers.Q, numbers.G, numbers.X), true

@@ -62,21 +62,39 @@ func describeKey(publicKey any) string {
 	}
 }
 
-// unsoundKey refuses numbers that make no key.
-func unsoundKey(format string, args ...any) error {
+// A keyError says what is wrong with the numbers of a key, be it the one in a
+// certificate or the one to sign with.
+type keyError struct {
+	code    Code
+	problem string // a noun phrase: "an RSA key of 512 bits, …"
+	cure    string
+}
+
+func (e *keyError) Error() string { return e.problem + ": " + e.cure }
+
+// inCertificate is the refusal of a certificate for its key.
+func (e *keyError) inCertificate() error {
 	return &PropertyError{
-		Code:     CodeKeyUnsupported,
+		Code:     e.code,
 		Property: PropertyCertificate,
-		Problem:  "names a certificate with " + fmt.Sprintf(format, args...),
-		Cure:     "make a new key and a certificate for it, and sign with them",
+		Problem:  "names a certificate with " + e.problem,
+		Cure:     e.cure,
 	}
 }
 
-func smallKey(kind string, bits int) error {
-	return &PropertyError{
-		Code:     CodeKeyTooSmall,
-		Property: PropertyCertificate,
-		Problem:  fmt.Sprintf("names a certificate with %s of %d bits, fewer than the %d that any image needs", kind, bits, minKeyBits),
-		Cure:     "sign with a longer key, such as RSA of 3072 bits, and its certificate",
+// unsoundKey refuses numbers that make no key.
+func unsoundKey(format string, args ...any) *keyError {
+	return &keyError{
+		code:    CodeKeyUnsupported,
+		problem: fmt.Sprintf(format, args...),
+		cure:    "make a new key and a certificate for it, and sign with them",
+	}
+}
+
+func smallKey(kind string, bits int) *keyError {
+	return &keyError{
+		code:    CodeKeyTooSmall,
+		problem: fmt.Sprintf("%s of %d bits, fewer than the %d that any image needs", kind, bits, minKeyBits),
+		cure:    "sign with a longer key, such as RSA of 3072 bits, and a certificate for it",
 	}
 }

@@ -23,7 +23,7 @@ func newPSS(spec Spec, publicKey any) (scheme, error) {
 		return nil, keyMismatch(spec, publicKey)
 	}
 	if err := checkRSA(key); err != nil {
-		return nil, err
+		return nil, err.inCertificate()
 	}
 	if len(spec.Signature) != key.Size() {
 		return nil, invalidSignature(
@@ -35,7 +35,7 @@ func newPSS(spec Spec, publicKey any) (scheme, error) {
 
 // checkRSA refuses keys that crypto/rsa would refuse later, or take long over.
 // The least modulus leaves room for every hash method.
-func checkRSA(key *rsa.PublicKey) error {
+func checkRSA(key *rsa.PublicKey) *keyError {
 	switch {
 	case key == nil || key.N == nil || key.N.Sign() <= 0:
 		return unsoundKey("an RSA key without a modulus")

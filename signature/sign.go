@@ -49,18 +49,24 @@ func Sign(key any, method HashMethod, image io.Reader) ([]byte, KeyType, error) 
 
 // checkPrivateKey returns the key type for which key signs.
 func checkPrivateKey(key any) (KeyType, error) {
+	var keyType KeyType
+	var unsound *keyError
 	switch key := key.(type) {
 	default:
 		return "", errUnsupportedPrivateKey
 	case *rsa.PrivateKey:
-		return RSAPSS, checkRSA(&key.PublicKey)
+		keyType, unsound = RSAPSS, checkRSA(&key.PublicKey)
 	case *dsaPrivateKey:
-		return DSA, checkDSA(&key.PublicKey)
+		keyType, unsound = DSA, checkDSA(&key.PublicKey)
 	case *ecdsa.PrivateKey:
-		keyType := keyTypeOf(key.Curve)
+		keyType = keyTypeOf(key.Curve)
 		if keyType == "" {
 			return "", errUnsupportedPrivateKey
 		}
-		return keyType, checkECDSA(&key.PublicKey)
+		unsound = checkECDSA(&key.PublicKey)
 	}
+	if unsound != nil {
+		return "", fmt.Errorf("private key is %w", unsound)
+	}
+	return keyType, nil
 }

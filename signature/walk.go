@@ -142,6 +142,13 @@ func name(raw asn1.RawValue) string {
 	if rest, err := asn1.Unmarshal(raw.FullBytes, &sequence); err != nil || len(rest) > 0 {
 		return ""
 	}
+	for _, set := range sequence {
+		for _, attribute := range set {
+			if attribute.Value == nil {
+				return "" // of a string type that encoding/asn1 does not know
+			}
+		}
+	}
 	var decoded pkix.Name
 	decoded.FillFromRDNSequence(&sequence)
 	return decoded.String()
