@@ -267,6 +267,11 @@ func TestServiceLinks(t *testing.T) {
 	if _, err := config.Load(environ(links)); err != nil {
 		t.Errorf("Load: %v, want a Service's variables passed over", err)
 	}
+	for _, half := range []string{"_SERVICE_HOST", "_SERVICE_PORT"} {
+		if got := problems(t, environ(map[string]string{"COUNTERSIGN" + half: "1"})); len(got) != 1 {
+			t.Errorf("problems %+v, want COUNTERSIGN%s unknown: no Service has it alone", got, half)
+		}
+	}
 	links["COUNTERSIGN_POLICYFILE"] = "x"
 	if got := problems(t, environ(links)); len(got) != 1 {
 		t.Errorf("problems %+v, want the one misspelt variable", got)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/gophercloud/gophercloud/v2"
@@ -260,7 +261,8 @@ func (o *openstack) fromCloud(environ map[string]string, password, appSecret str
 		clouds.WithClientKeyPath(o.Key),
 	)
 	if err != nil {
-		faults.add("OS_CLOUD", "%s: %v", file, err)
+		// YAML's errors quote values, and a misplaced one may be a secret.
+		faults.add("OS_CLOUD", "%s: %s", file, quoted.ReplaceAllString(err.Error(), "a value"))
 		return Service{}
 	}
 	a := &s.AuthOptions
@@ -298,6 +300,8 @@ func (o *openstack) fromCloud(environ map[string]string, password, appSecret str
 	a.TenantID, a.TenantName = "", "" // Scope says it, with its domain
 	return s
 }
+
+var quoted = regexp.MustCompile("`.*`")
 
 // parseCloud keeps a cloud without an auth section from ending the process:
 // gophercloud follows that nil pointer.

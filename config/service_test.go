@@ -335,6 +335,7 @@ func TestServiceFromClouds(t *testing.T) {
 		{"no file anywhere", cloud("gate", "OS_CLIENT_CONFIG_FILE", ""), "OS_CLIENT_CONFIG_FILE", "no readable"},
 		{"no such cloud", cloud("gates"), "OS_CLOUD", `"gates" not found`},
 		{"not YAML", cloud("gate", "OS_CLIENT_CONFIG_FILE", write(t, "clouds.yaml", "clouds: [")), "OS_CLOUD", "yaml"},
+		{"a secret in the wrong place", cloud("gate", "OS_CLIENT_CONFIG_FILE", write(t, "clouds.yaml", "clouds: {gate: {auth: se`cret}}")), "OS_CLOUD", "cannot unmarshal !!str a value into"},
 		{"no auth", cloud("no-auth"), "OS_CLOUD", "no auth section"},
 		{"insecure", cloud("insecure"), "OS_CLOUD", "verify: false"},
 		{"token", cloud("token"), "OS_CLOUD", "holds a token"},

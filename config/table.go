@@ -61,9 +61,6 @@ func (c Config) Masked() []string {
 // String is Masked on lines of their own.
 func (c Config) String() string { return strings.Join(c.Masked(), "\n") }
 
-// GoString is String, so that %#v shows no secret either.
-func (c Config) GoString() string { return c.String() }
-
 // checkNames refuses COUNTERSIGN_ variables that nobody reads or that hold
 // nothing: both look set and change nothing.
 func checkNames(environ map[string]string, faults *Error) {

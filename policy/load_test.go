@@ -147,7 +147,7 @@ func TestMistakes(t *testing.T) {
 
 		{"nothing for everybody", "rules:\n- {projects: [id: a], mode: audit}\n- {projects: [id: b], mode: audit}\n", []string{"line 3: rules ends without a rule for everybody else"}},
 		{"after everybody", "rules:\n" + rest + "- {projects: [id: a], mode: audit}\n- {unowned: true, mode: audit}\n", []string{"line 3: rules has a rule after the one for all projects in line 2", "line 4: rules has a rule after the one for all projects in line 2"}},
-		{"everybody twice", "rules:\n" + rest + rest, []string{"line 3: rules has a rule after the one for all projects in line 2"}},
+		{"everybody three times", "rules:\n" + rest + rest + rest, []string{"line 3: rules has a rule after the one for all projects in line 2", "line 4: rules has a rule after the one for all projects in line 2"}},
 
 		{"enforce without signers", "rules:\n- projects: all\n  mode: enforce\n", []string{"line 2: signers is missing, which mode enforce does not allow"}},
 		{"signers empty", "rules:\n- projects: all\n  mode: enforce\n  signers: []\n", []string{"line 4: signers lists nothing"}},

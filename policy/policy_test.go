@@ -130,6 +130,26 @@ func TestFor(t *testing.T) {
 	applies(initech, "by name")
 }
 
+// The first name that is unknown decides, not the last.
+func TestForTwoUnknown(t *testing.T) {
+	p := load(t, `
+rules:
+  - {projects: [{name: a, domain: d}], mode: enforce, signers: any}
+  - {projects: [id: abc], mode: off}
+  - {projects: [{name: b, domain: d}], mode: enforce, signers: any}
+  - {projects: all, mode: audit}`)
+	if r, err := p.For("abc"); err == nil {
+		t.Errorf("For(abc) = %+v, want a refusal: the project a may be abc", r)
+	}
+	p = p.Resolve(map[policy.Project]policy.Resolution{{Name: "a", Domain: "d"}: {State: policy.Absent}})
+	if r, err := p.For("abc"); err != nil || r.Mode != policy.Off {
+		t.Errorf("For(abc) = %+v, %v, want the rule that lists it", r, err)
+	}
+	if r, err := p.For("def"); err == nil {
+		t.Errorf("For(def) = %+v, want a refusal: the project b may be def", r)
+	}
+}
+
 func TestUnowned(t *testing.T) {
 	for _, test := range []struct{ name, text, want string }{
 		{"a rule of its own", `
