@@ -41,6 +41,7 @@ import (
 // makes another one. Safe for concurrent use.
 type Policy struct {
 	rules []*Rule
+	names map[Project]Resolution // as Resolve was told
 
 	byID      map[string]int // project id → first rule that lists it
 	unowned   int            // first rule for images without owner, or none
@@ -134,7 +135,7 @@ func (p *Policy) Resolve(ids map[Project]Resolution) *Policy {
 // newPolicy makes the index, so that the number of rules costs nothing when
 // an image arrives. A name missing from names is Unknown.
 func newPolicy(rules []*Rule, names map[Project]Resolution) *Policy {
-	p := &Policy{rules: rules, byID: make(map[string]int), unowned: none, undecided: none}
+	p := &Policy{rules: rules, names: names, byID: make(map[string]int), unowned: none, undecided: none}
 	for i, r := range rules {
 		if r.Unowned && p.unowned == none {
 			p.unowned = i
