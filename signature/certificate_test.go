@@ -1,5 +1,7 @@
 package signature_test
 
+//lint:file-ignore SA1019 MarshalCompressed wants the coordinates of a point.
+
 import (
 	"bytes"
 	"crypto/ecdsa"
@@ -308,14 +310,44 @@ func FuzzParseCertificate(f *testing.F) {
 	})
 }
 
-// The curve of a decompressed point is the one NewVerifier compares with.
-func TestCompressedKeyVerifies(t *testing.T) {
-	c := certificate(t, "compressed.crt")
-	if curve := c.PublicKey.(*ecdsa.PublicKey).Curve; curve != elliptic.P384() {
-		t.Errorf("Curve = %v, want P-384", curve)
+// TestCompressedPoints writes the key of a certificate anew as a compressed
+// point, and then damages it.
+func TestCompressedPoints(t *testing.T) {
+	type keyInfo struct {
+		Algorithm asn1.RawValue
+		Key       asn1.BitString
 	}
-	spec := signature.Spec{Signature: read(t, "secp384r1.sha384.sig"), HashMethod: signature.SHA384, KeyType: signature.SECP384R1}
-	if err := verify(t, spec, c.PublicKey, string(read(t, "image"))); err != nil {
-		t.Errorf("signature of openssl: %v", err)
+	compress := func(name string, damage func(point []byte)) []byte {
+		key := keys()[name].(*ecdsa.PrivateKey)
+		point := elliptic.MarshalCompressed(key.Curve, key.X, key.Y)
+		damage(point)
+		return reencode(t, selfSigned(t, name), func(tbs []asn1.RawValue) {
+			var info keyInfo
+			must(asn1.Unmarshal(tbs[6].FullBytes, &info))
+			info.Key = asn1.BitString{Bytes: point, BitLength: 8 * len(point)}
+			tbs[6] = asn1.RawValue{FullBytes: must(asn1.Marshal(info))}
+		})
+	}
+	intact := func([]byte) {}
+	for _, name := range []string{"P-384", "P-521"} {
+		c, err := signature.ParseCertificate(compress(name, intact))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if !keys()[name].(*ecdsa.PrivateKey).PublicKey.Equal(c.PublicKey) {
+			t.Errorf("%s: another key was read", name)
+		}
+		if err := verify(t, sign(t, keys()[name], signature.SHA384, image), c.PublicKey, image); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for name, der := range map[string][]byte{
+		"other curve":  compress("P-256", intact),
+		"out of range": compress("P-384", func(point []byte) { copy(point[1:], bytes.Repeat([]byte{0xff}, 48)) }),
+	} {
+		_, err := signature.ParseCertificate(der)
+		t.Log(name)
+		checkRefusal(t, err, signature.CodeKeyUnsupported, signature.PropertyCertificate, "must name its curve")
 	}
 }

@@ -5,6 +5,7 @@ import (
 	_ "crypto/sha256" // SHA-224 and SHA-256 for crypto.Hash.New
 	_ "crypto/sha512" // SHA-384 and SHA-512
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -59,7 +60,8 @@ const (
 var KeyTypes = []KeyType{RSAPSS, DSA, SECT571K1, SECT409K1, SECT571R1, SECT409R1, SECP521R1, SECP384R1}
 
 // Supported reports whether this release can verify signatures of type k.
-// A new type wants a line here and one in NewVerifier.
+// A new type wants a line here and one in NewVerifier, and walkPublicKey has
+// to read its keys where crypto/x509 does not.
 func (k KeyType) Supported() bool {
 	switch k {
 	default:
@@ -85,17 +87,11 @@ func parseHashMethod(value string) (HashMethod, error) {
 }
 
 func parseKeyType(value string) (KeyType, error) {
-	var names []string
-	for _, keyType := range KeyTypes {
-		if value == string(keyType) {
-			if !keyType.Supported() {
-				return "", unsupportedKeyType(keyType)
-			}
-			return keyType, nil
+	if keyType := KeyType(value); slices.Contains(KeyTypes, keyType) {
+		if !keyType.Supported() {
+			return "", unsupportedKeyType(keyType)
 		}
-		if keyType.Supported() {
-			names = append(names, string(keyType))
-		}
+		return keyType, nil
 	}
 	near := nearKeyType(value)
 	if near != "" && !near.Supported() {
@@ -103,21 +99,33 @@ func parseKeyType(value string) (KeyType, error) {
 			Code:     CodePropertyInvalid,
 			Property: PropertyKeyType,
 			Problem:  fmt.Sprintf("is %s, which OpenStack spells %s and this release cannot verify yet", quote(value), near),
-			Cure:     signWithSupported,
+			Cure:     signWithSupported(),
 		}
 	}
-	return "", unknownName(PropertyKeyType, value, "a key type", names, string(near))
+	return "", unknownName(PropertyKeyType, value, "a key type", supportedKeyTypes(), string(near))
 }
-
-const signWithSupported = "sign with a key of type RSA-PSS, DSA, ECC_SECP384R1 or ECC_SECP521R1"
 
 func unsupportedKeyType(k KeyType) error {
 	return &PropertyError{
 		Code:     CodeKeyTypeUnsupported,
 		Property: PropertyKeyType,
 		Problem:  fmt.Sprintf("is %s, which is not yet verified by this release", quote(string(k))),
-		Cure:     signWithSupported,
+		Cure:     signWithSupported(),
 	}
+}
+
+func signWithSupported() string {
+	return "sign with a key of one of the types " + strings.Join(supportedKeyTypes(), ", ")
+}
+
+func supportedKeyTypes() []string {
+	var names []string
+	for _, keyType := range KeyTypes {
+		if keyType.Supported() {
+			names = append(names, string(keyType))
+		}
+	}
+	return names
 }
 
 // unknownName refuses a value that is none of names, though it may come near

@@ -38,7 +38,8 @@ type Reader struct {
 	verified   atomic.Bool
 }
 
-// NewReader returns a Reader of src. The Verifier must be fresh and belongs to
+// NewReader returns a Reader of src, which takes 64 KiB of memory however long
+// the data is. The Verifier must be fresh and belongs to
 // the Reader until a Read has returned an error.
 func NewReader(src io.Reader, v *Verifier) *Reader {
 	return &Reader{src: src, verifier: v, buffer: make([]byte, bufferSize)}

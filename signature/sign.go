@@ -66,7 +66,7 @@ func checkPrivateKey(key any) (KeyType, error) {
 		unsound = checkECDSA(&key.PublicKey)
 	}
 	if unsound != nil {
-		return "", fmt.Errorf("private key is %w", unsound)
+		return "", fmt.Errorf("private key is %v", unsound)
 	}
 	return keyType, nil
 }

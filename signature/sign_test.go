@@ -99,7 +99,9 @@ func TestParsePrivateKey(t *testing.T) {
 				t.Errorf("%s, %s: %v", name, encoding, err)
 				continue
 			}
-			if !parsed.(interface{ Equal(x crypto.PrivateKey) bool }).Equal(key) {
+			if !parsed.(interface {
+				Equal(x crypto.PrivateKey) bool
+			}).Equal(key) {
 				t.Errorf("%s, %s: another key was read", name, encoding)
 			}
 		}

@@ -156,6 +156,8 @@ func TestParseKeyType(t *testing.T) {
 		{"RSA_PSS", "exactly RSA-PSS"},
 		{" RSA-PSS", "exactly RSA-PSS"},
 		{"dsa", "exactly DSA"},
+		{"DSS", "exactly DSA"},
+		{"ECDSA-P384", "exactly ECC_SECP384R1"},
 		{"SECP384R1", "exactly ECC_SECP384R1"},
 		{"ECC-SECP384R1", "exactly ECC_SECP384R1"},
 		{"P-521", "exactly ECC_SECP521R1"},

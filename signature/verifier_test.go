@@ -377,15 +377,16 @@ func TestHostileKeys(t *testing.T) {
 // none break the verifier.
 func FuzzVerifier(f *testing.F) {
 	pairs := keyPairs(f)
+	specs := make([]signature.Spec, len(pairs))
 	for i, pair := range pairs {
 		spec := sign(f, pair.private, signature.SHA256, image)
+		specs[i] = spec
 		f.Add(uint8(i), spec.Signature)
 		f.Add(uint8(i), spec.Signature[:len(spec.Signature)-1])
-		f.Add(uint8(i), append(spec.Signature, 0))
+		f.Add(uint8(i), append(bytes.Clone(spec.Signature), 0))
 	}
 	f.Fuzz(func(t *testing.T, i uint8, sig []byte) {
-		pair := pairs[int(i)%len(pairs)]
-		spec := sign(t, pair.private, signature.SHA256, image)
+		pair, spec := pairs[int(i)%len(pairs)], specs[int(i)%len(pairs)]
 		spec.Signature = sig
 		// The data is another than was signed for the seeds.
 		if err := verify(t, spec, pair.public, "other bytes"); err == nil {

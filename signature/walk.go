@@ -98,7 +98,7 @@ func walkPublicKey(info publicKeyInfo) (any, error) {
 			Code:     CodeKeyUnsupported,
 			Property: PropertyCertificate,
 			Problem:  "names a certificate whose key is of a kind that this release cannot read",
-			Cure:     signWithSupported + ", named by its curve if it has one",
+			Cure:     signWithSupported() + "; an EC key must name its curve",
 		}
 	}
 	return key, nil
