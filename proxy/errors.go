@@ -156,8 +156,7 @@ func (f *Refusal) status() int {
 	return http.StatusInternalServerError
 }
 
-// refuse answers with err, or with Glance's own answer where err is one. It
-// also is the error handler of the forwarding.
+// refuse answers with err, or with Glance's own answer where err is one.
 func (p *Proxy) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	ev := eventOf(r.Context())
 	header := w.Header()
@@ -171,7 +170,7 @@ func (p *Proxy) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		ev.status, ev.err = statusClientGone, err
 		panic(http.ErrAbortHandler) // nobody reads an answer; the connection ends here
 	}
-	f := asRefusal(p.named(err))
+	f := asRefusal(err)
 	ev.refuse(f)
 	for name, values := range f.Header {
 		header[name] = values
@@ -195,14 +194,18 @@ func (p *Proxy) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	}
 }
 
-// named gives the errors of the connection to Glance their code.
-func (p *Proxy) named(err error) error {
+// unreached is the error handler of the forwarding: what nobody has named is
+// the connection to Glance.
+func (p *Proxy) unreached(w http.ResponseWriter, r *http.Request, err error) {
 	var f *Refusal
 	var property *signature.PropertyError
-	var ruled *policy.Refusal
-	if errors.As(err, &f) || errors.As(err, &property) || errors.As(err, &ruled) {
-		return err
+	if !errors.As(err, &f) && !errors.As(err, &property) && !errors.Is(err, context.Canceled) {
+		err = noGlance(err)
 	}
+	p.refuse(w, r, err)
+}
+
+func noGlance(err error) error {
 	return &Refusal{Code: codeUpstreamUnavailable, Problem: "Glance did not answer", Cure: "try again, or tell the operator the request id", Err: err}
 }
 

@@ -90,8 +90,8 @@ func (e *answerError) write(w http.ResponseWriter) {
 	w.Write(e.body)
 }
 
-// call makes one request; header may be nil. The error is an *answerError
-// unless the answer is 2xx.
+// call makes one request; header may be nil. The error is an *answerError where
+// there was an answer other than 2xx, and a *Refusal where there was none.
 func (g *glance) call(ctx context.Context, method, path string, who credentials, header http.Header, body []byte) ([]byte, error) {
 	target := *g.base
 	target.Path = strings.TrimRight(target.Path, "/") + path
@@ -114,15 +114,15 @@ func (g *glance) call(ctx context.Context, method, path string, who credentials,
 	req.Header.Set("User-Agent", "countersign")
 	res, err := g.transport.RoundTrip(req)
 	if err != nil {
-		return nil, fmt.Errorf("%s %s: %w", method, path, err)
+		return nil, noGlance(fmt.Errorf("%s %s: %w", method, path, err))
 	}
 	defer res.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("%s %s: %w", method, path, err)
+		return nil, noGlance(fmt.Errorf("%s %s: %w", method, path, err))
 	case len(answer) > maxAnswer:
-		return nil, fmt.Errorf("%s %s: an answer of more than %d bytes", method, path, maxAnswer)
+		return nil, noGlance(fmt.Errorf("%s %s: an answer of more than %d bytes", method, path, maxAnswer))
 	case res.StatusCode/100 != 2:
 		return nil, &answerError{res.StatusCode, res.Header, answer}
 	}
@@ -137,11 +137,11 @@ func (g *glance) image(ctx context.Context, id string, who credentials, header h
 		return Image{}, err
 	}
 	img, err := parseImage(data)
-	if err != nil {
-		return Image{}, err
+	if err == nil && img.ID != id {
+		err = fmt.Errorf("asked for image %s, Glance showed another", id)
 	}
-	if img.ID != id {
-		return Image{}, fmt.Errorf("asked for image %s, Glance showed another", id)
+	if err != nil {
+		return Image{}, noGlance(err)
 	}
 	return img, nil
 }

@@ -101,11 +101,15 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 // audit forwards an upload as if nobody looked, and notes what would have been
 // decided.
 func (g *guard) audit(req *http.Request, u *uploading) (*http.Response, error) {
-	if u.verifier == nil || req.Body == nil {
+	if u.verifier == nil {
 		return g.next.RoundTrip(req)
 	}
 	tee := &audited{ReadCloser: req.Body, verifier: u.verifier}
-	req.Body = tee
+	if req.Body == nil {
+		tee.ended.Store(true)
+	} else {
+		req.Body = tee
+	}
 	answer, err := g.next.RoundTrip(req)
 	if !tee.ended.Load() {
 		return answer, err // not all of it was seen: nothing can be said

@@ -140,9 +140,9 @@ func New(c Config) *Proxy {
 		Rewrite:        p.rewrite,
 		Transport:      &guard{proxy: p, next: c.Transport},
 		ModifyResponse: p.answered,
-		ErrorHandler:   p.refuse,
+		ErrorHandler:   p.unreached,
 		BufferPool:     newBuffers(),
-		ErrorLog:       nil, // every error reaches refuse; what ReverseProxy says besides is a client that left
+		ErrorLog:       nil, // every error reaches unreached; what ReverseProxy says besides is a client that left
 	}
 	p.router = p.routes()
 	return p

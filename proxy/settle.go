@@ -96,9 +96,6 @@ func (p *Proxy) read(ctx context.Context, u *uploading) (Image, error) {
 // right. A second upload may own the image's state, so only a queued image is
 // deleted.
 func (p *Proxy) discard(ctx context.Context, u *uploading) (became string) {
-	if u.rule.OnFailure == policy.Keep {
-		return cleanupKept
-	}
 	left := cleanupFailed
 	for range backoff(ctx) {
 		img, err := p.glance.image(ctx, u.image.ID, u.who, nil)
@@ -112,6 +109,8 @@ func (p *Proxy) discard(ctx context.Context, u *uploading) (became string) {
 			continue
 		case img.Status != statusQueued:
 			return "left " + img.Status
+		case u.rule.OnFailure == policy.Keep:
+			return cleanupKept
 		}
 		switch err := p.remove(ctx, img, u.who); {
 		case err == nil:
