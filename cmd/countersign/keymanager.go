@@ -39,6 +39,8 @@ func openKeyManager(ctx context.Context) (*keyManager, error) {
 		return nil, fmt.Errorf("keystone %s: %w", credential.AuthOptions.IdentityEndpoint, err)
 	}
 	provider.HTTPClient = *newClient(config.Config{Service: credential})
+	// net/http would take password and token along to wherever it is sent.
+	provider.HTTPClient.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	if err := openstack.Authenticate(ctx, provider, credential.AuthOptions); err != nil {
 		return nil, fmt.Errorf("keystone %s: %w", credential.AuthOptions.IdentityEndpoint, answer(err))
 	}
@@ -53,7 +55,7 @@ func openKeyManager(ctx context.Context) (*keyManager, error) {
 // The secret expires with the certificate.
 func (k *keyManager) store(ctx context.Context, certificate *signature.Certificate, name string) (string, error) {
 	if name == "" {
-		name = certificate.Subject
+		name = subject(certificate)
 	}
 	// Encoded anew: the file may hold more than the certificate, even its key.
 	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw})

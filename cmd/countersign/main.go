@@ -61,6 +61,6 @@ Run the proxy with "countersign serve". Sign an image with "countersign sign".`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(newServe(), newSign())
+	root.AddCommand(newServe(), newSign(), newVerify(), newPolicy(), newVersion())
 	return root
 }

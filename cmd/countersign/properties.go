@@ -1,11 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/countersign/countersign/signature"
 )
@@ -62,6 +65,102 @@ func withCure(err error) error {
 		return err
 	}
 	return fmt.Errorf("%w\n  %s", err, refused.Cure)
+}
+
+// readProperties finds the signature properties in an image as openstack image
+// show -f json prints it, as Glance's API answers, or as sign writes it: members
+// of the object itself or of its "properties". Whatever else is there is passed
+// over; what is there twice, or is no text, is an error.
+func readProperties(data []byte) (map[string]string, error) {
+	found := make(map[string]string)
+	members, err := objectMembers(data)
+	if err != nil {
+		return nil, err
+	}
+	if err := addProperties(found, members); err != nil {
+		return nil, err
+	}
+	for _, m := range members {
+		if m.name != "properties" || m.value[0] != '{' {
+			continue
+		}
+		inner, err := objectMembers(m.value)
+		if err != nil {
+			return nil, err
+		}
+		if err := addProperties(found, inner); err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+func addProperties(found map[string]string, members []member) error {
+	for _, m := range members {
+		if !slices.Contains(signature.Properties, m.name) {
+			continue
+		}
+		if _, twice := found[m.name]; twice {
+			return fmt.Errorf("has %s twice", m.name)
+		}
+		var value *string
+		if json.Unmarshal(m.value, &value) != nil || value == nil {
+			return fmt.Errorf("has %s with a value that is no text", m.name)
+		}
+		found[m.name] = *value
+	}
+	return nil
+}
+
+// A member of a JSON object; the value is never empty.
+type member struct {
+	name  string
+	value json.RawMessage
+}
+
+var errNotObject = errors.New("is not one JSON object")
+
+// objectMembers keeps what encoding/json does not show: names that occur twice.
+func objectMembers(data []byte) ([]member, error) {
+	if !json.Valid(data) { // also refuses data after the object
+		return nil, errNotObject
+	}
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	if begin, err := decoder.Token(); err != nil || begin != json.Delim('{') {
+		return nil, errNotObject
+	}
+	var members []member
+	for decoder.More() {
+		name, err := decoder.Token()
+		if err != nil {
+			return nil, errNotObject
+		}
+		m := member{name: name.(string)} // a valid object's names are strings
+		if err := decoder.Decode(&m.value); err != nil {
+			return nil, errNotObject
+		}
+		members = append(members, m)
+	}
+	return members, nil
+}
+
+// subject is the name in a certificate as it may be shown on a terminal. It is
+// a claim and may be anything.
+func subject(certificate *signature.Certificate) string {
+	if certificate.Subject == "" {
+		return "a certificate without a subject"
+	}
+	return printable(certificate.Subject)
+}
+
+// printable keeps a terminal from obeying what others have written.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, text)
 }
 
 // alternatives is "A, B or C".

@@ -123,6 +123,7 @@ func (s *signing) run(cmd *cobra.Command, name string) error {
 	if err := s.rehearse(); err != nil {
 		return err
 	}
+	// Everything the network is needed for is tried first, and done last.
 	var barbican *keyManager
 	if s.certificate != nil {
 		if barbican, err = openKeyManager(cmd.Context()); err != nil {
@@ -141,7 +142,7 @@ func (s *signing) run(cmd *cobra.Command, name string) error {
 		}
 		properties[signature.PropertyCertificate] = id
 		fmt.Fprintf(cmd.ErrOrStderr(), "Barbican has %s (SHA-256 %s) until %s as %s\n",
-			s.certificate.Subject, s.certificate.Fingerprint(), s.certificate.NotAfter.UTC().Format(time.DateOnly), id)
+			subject(s.certificate), s.certificate.Fingerprint(), s.certificate.NotAfter.UTC().Format(time.DateOnly), id)
 	}
 	if s.certificate == nil && s.certificateID == "" {
 		delete(properties, signature.PropertyCertificate)
@@ -181,9 +182,19 @@ func (s *signing) rehearse() error {
 	if err != nil {
 		return err
 	}
-	err = s.judge(properties, bytes.NewReader(nil))
+	spec, err := signature.Parse(properties)
+	if err != nil {
+		return err
+	}
+	if s.certificateID != "" {
+		s.certificateID = spec.CertificateID // as Barbican writes it, however it was typed
+	}
+	if s.certificate == nil {
+		return nil
+	}
+	err = judge(properties, s.certificate, bytes.NewReader(nil))
 	var refused *signature.PropertyError
-	if s.certificate == nil || err == nil || !errors.As(err, &refused) {
+	if !errors.As(err, &refused) {
 		return err
 	}
 	switch refused.Code {
@@ -214,7 +225,7 @@ func (s *signing) signFile(cmd *cobra.Command, name string) (map[string]string, 
 	if err := img.rewind(); err != nil {
 		return nil, err
 	}
-	err = s.judge(properties, img)
+	err = judge(properties, s.certificate, img)
 	if errors.Is(err, signature.ErrMismatch) {
 		return nil, fmt.Errorf("%s has changed while it was signed; sign it again when it is complete", img.name)
 	}
@@ -239,14 +250,13 @@ func (s *signing) sign(image io.Reader) (map[string]string, error) {
 	return properties, nil
 }
 
-// judge does to the properties and the image what a verifier will do. Without
-// a certificate that is to parse them.
-func (s *signing) judge(properties map[string]string, image io.Reader) error {
+// judge does with the properties and the image what a verifier will do.
+func judge(properties map[string]string, certificate *signature.Certificate, image io.Reader) error {
 	spec, err := signature.Parse(properties)
-	if err != nil || s.certificate == nil {
+	if err != nil {
 		return err
 	}
-	verifier, err := signature.NewVerifier(spec, s.certificate.PublicKey)
+	verifier, err := signature.NewVerifier(spec, certificate.PublicKey)
 	if err != nil {
 		return err
 	}

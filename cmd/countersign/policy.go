@@ -1,0 +1,185 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/countersign/countersign/policy"
+	"github.com/countersign/countersign/signature"
+)
+
+func newPolicy() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "policy",
+		Short: "Look at policies",
+		Long:  "Look at the policies that say which projects must sign their images, and with what.",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newPolicyCheck())
+	return cmd
+}
+
+func newPolicyCheck() *cobra.Command {
+	return &cobra.Command{
+		Use:   "check FILE",
+		Short: "Find the mistakes in a policy",
+		Long: `Read a policy as the proxy would. If it is good, its rules are shown in the order
+in which they are asked, and warnings about what may not be meant; if it is not,
+every mistake is, each with its line. "-" is standard input.
+
+The exit code is 0 if the proxy would take the policy, 1 if it would not, and 2 if
+it could not be read.`,
+		Example: `  countersign policy check policy.yaml
+
+  # What a cluster has
+  kubectl get configmap countersign -o jsonpath='{.data.policy\.yaml}' | countersign policy check -`,
+		Args: cobra.ExactArgs(1),
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			return []cobra.Completion{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return checkPolicy(cmd, args[0])
+		},
+	}
+}
+
+func checkPolicy(cmd *cobra.Command, file string) error {
+	data, err := readFile(cmd, file)
+	if err != nil {
+		return err
+	}
+	p, err := policy.Load(bytes.NewReader(data))
+	var mistakes *policy.Error
+	if errors.As(err, &mistakes) {
+		lines := make([]string, len(mistakes.Problems))
+		for i, problem := range mistakes.Problems {
+			lines[i] = fmt.Sprintf("%s:%d: %s %s", file, problem.Line, problem.Field, problem.Text)
+		}
+		return &verdict{errors.New(strings.Join(lines, "\n"))}
+	}
+	if err != nil {
+		return err
+	}
+	if err := showRules(cmd.OutOrStdout(), p.Rules()); err != nil {
+		return err
+	}
+	for _, doubt := range doubts(p) {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s:%d: warning: %s\n", file, doubt.line, doubt.text)
+	}
+	return nil
+}
+
+// showRules writes a table with a line for each rule.
+func showRules(w io.Writer, rules []*policy.Rule) error {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "RULE\tPROJECTS\tMODE\tSIGNERS\tKEY TYPES\tHASH METHODS")
+	for _, r := range rules {
+		if r.Mode == policy.Off { // it asks nothing of a signature
+			fmt.Fprintf(table, "%s\t%s\t%s\t-\t-\t-\n", r.Name, projects(r), r.Mode)
+			continue
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, projects(r), r.Mode, signers(r),
+			some(r.KeyTypes, len(signature.KeyTypes)), some(r.HashMethods, len(signature.HashMethods)))
+	}
+	return table.Flush()
+}
+
+func projects(r *policy.Rule) string {
+	var list []string
+	if r.All {
+		list = append(list, "all")
+	}
+	for _, e := range r.Projects {
+		if e.ID != "" {
+			list = append(list, e.ID)
+		} else {
+			list = append(list, e.Project.String())
+		}
+	}
+	list = few(list)
+	if r.Unowned {
+		list = append(list, "unowned")
+	}
+	return printable(strings.Join(list, ", "))
+}
+
+func signers(r *policy.Rule) string {
+	if r.AnySigner {
+		return "any"
+	}
+	var list []string
+	for _, s := range r.Signers {
+		if s.CertificateID != "" {
+			list = append(list, s.CertificateID)
+		} else {
+			list = append(list, "SHA-256 "+s.Fingerprint[:16]+"…")
+		}
+	}
+	return strings.Join(few(list), ", ")
+}
+
+// few shortens a list that is too long for a table.
+func few(list []string) []string {
+	const shown = 2
+	if len(list) <= shown+1 {
+		return list
+	}
+	return append(slices.Clone(list[:shown]), fmt.Sprintf("and %d more", len(list)-shown))
+}
+
+// some is the words, or "all" if these are all there are.
+func some[T ~string](words []T, all int) string {
+	if len(words) == all {
+		return "all"
+	}
+	return alternatives(words)
+}
+
+// doubt is about something that is allowed and perhaps not meant.
+type doubt struct {
+	line int
+	text string
+}
+
+// doubts are in the order of the file.
+func doubts(p *policy.Policy) []doubt {
+	var list []doubt
+	add := func(line int, format string, args ...any) {
+		list = append(list, doubt{line, printable(fmt.Sprintf(format, args...))})
+	}
+	rules := p.Rules()
+	if !p.Enforcing() {
+		add(rules[0].Line, "no rule has mode enforce, so no image will be refused")
+	}
+	unowned := false
+	for _, r := range rules {
+		unowned = unowned || r.Unowned
+		for _, e := range r.Projects {
+			if e.ID == "" {
+				add(e.Line, "project %s is given by name: while Keystone cannot be asked which one that is, uploads that this rule might be for are refused; list it by id", e.Project)
+			}
+		}
+		if r.Mode != policy.Enforce {
+			continue
+		}
+		if r.AnySigner {
+			add(r.Line, "rule %q takes any signer, so a signature says that the data is whole and not whose it is; list the certificates that are trusted", r.Name)
+		}
+		if !slices.ContainsFunc(r.KeyTypes, signature.KeyType.Supported) {
+			add(r.Line, "rule %q allows only key types that this release cannot verify, so it refuses every image; add one of RSA-PSS, DSA, ECC_SECP384R1 and ECC_SECP521R1", r.Name)
+		}
+	}
+	if !unowned {
+		add(rules[len(rules)-1].Line, "no rule is for images without an owner, so uploads into them are refused; add `unowned: true` to one")
+	}
+	slices.SortStableFunc(list, func(a, b doubt) int { return a.line - b.line })
+	return list
+}
