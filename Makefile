@@ -1,0 +1,34 @@
+# One line a target; `make help` lists them. CI runs `make test`.
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+FOLDERS      = $(shell go list -tags e2e -f '{{.Dir}}' ./...)
+STACK        = e2e/stack/stack
+STATICCHECK  = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+.DEFAULT_GOAL = help
+.PHONY: help build fmt fmt-check vet staticcheck unit stack e2e tempest demo test clean
+
+help: ## what there is to make
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+build: ## the static binary, bin/countersign
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/countersign ./cmd/countersign
+fmt: ## format the Go code
+	gofmt -s -w $(FOLDERS)
+fmt-check: ## fail where it is not formatted
+	@unformatted=$$(gofmt -s -l $(FOLDERS)); test -z "$$unformatted" || { echo "not formatted (make fmt): $$unformatted"; exit 1; }
+vet: ## go vet, scenarios included
+	go vet -tags e2e ./...
+staticcheck: ## staticcheck, scenarios included
+	$(STATICCHECK) -tags e2e ./...
+unit: ## all tests that need nothing but Go, with the race detector
+	go test -race ./...
+stack: ## bring up a real Keystone, Barbican and Glance on loopback (once: two minutes)
+	$(STACK) up
+e2e: stack ## the scenarios against it, Glance under eventlet and under uWSGI; RUN=regexp chooses
+	go test -count=1 -timeout 30m -tags e2e -run '$(RUN)' ./e2e/...
+tempest: stack build ## Tempest's image tests, straight and through Countersign, compared; under both servers
+	e2e/stack/tempest-compare RegionOne RegionProxy
+	e2e/stack/tempest-compare RegionUwsgi RegionProxyUwsgi
+demo: build ## the story as a user types it: sign, upload, tamper, refuse
+	e2e/demo
+test: fmt-check vet staticcheck build unit stack e2e ## everything that has to hold
+clean: ## forget what was built, and end the stack
+	rm -rf bin && $(STACK) wipe
