@@ -5,7 +5,7 @@ import sys
 from keystoneauth1.identity import v3
 from keystoneauth1.session import Session
 
-keystone, password, barbican, countersign_roles, suite, database, *regions = sys.argv[1:]
+keystone, password, barbican, service_roles, suite, database, *regions = sys.argv[1:]
 regions = dict(region.split("|") for region in regions)
 session = Session(auth=v3.Password(keystone, username="admin", password=password, project_name="admin",
                                    user_domain_name="Default", project_domain_name="Default"))
@@ -45,7 +45,7 @@ users = [
     user("off", "off", *member),
     user("glance", "service", "admin", "service"),
     user("barbican", "service", "admin", "service"),
-    user("countersign", "service", *countersign_roles.split()),
+    user("countersign", "service", *service_roles.split()),
 ]
 
 known = {region["id"] for region in call("GET", "/regions")["regions"]}

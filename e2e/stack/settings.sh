@@ -10,7 +10,7 @@
 : "${GLANCE_WORKERS:=1}"        # eventlet workers; more than one collide on SQLite
 : "${GLANCE_UWSGI_PROCESSES:=4}" # uWSGI workers: so many requests it serves at once
 : "${GLANCE_DEBUG:=false}"      # true: Glance logs at debug level
-: "${COUNTERSIGN_ROLES:=admin service}" # roles of the user countersign in the project service; NAME@system grants on the system
+: "${SERVICE_ROLES:=admin service}" # roles of the user countersign in the project service; NAME@system grants on the system
 : "${PASSWORD:=stack}"          # of every user
 : "${MIRROR:=}"                 # Debian mirror; empty: the one that apt is configured with
 

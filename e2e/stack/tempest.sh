@@ -14,7 +14,11 @@ run_tempest() { # region regex
 	cd "$work"
 	[[ -d .stestr ]] || (inside stestr init)
 	# One at a time: SQLite answers 500 to a second writer.
-	inside env TEMPEST_CONFIG_DIR="$work/etc" TEMPEST_CONFIG=tempest.conf stestr run --concurrency 1 "$regex"
+	local status=0
+	(inside env TEMPEST_CONFIG_DIR="$work/etc" TEMPEST_CONFIG=tempest.conf stestr run --concurrency 1 "$regex") |
+		tee "$work/output" || status=$?
+	sed -nE 's/^\{[0-9]+\} (.*[^ ]) +(\[[0-9.]+s\] )?\.\.\. (ok|FAILED|SKIPPED).*/\3 \1/p' "$work/output" | sort >"$work/verdicts"
+	return "$status"
 }
 
 tempest_conf() { # region folder
