@@ -198,6 +198,21 @@ func TestNamesAndResolve(t *testing.T) {
 	if _, err := p.For(initech); err == nil {
 		t.Error("Resolve changed the policy it was called on: For decides")
 	}
+	if !p.Undecided() || resolved.Undecided() {
+		t.Errorf("Undecided() = %v before and %v after Resolve, want true and false", p.Undecided(), resolved.Undecided())
+	}
+	for name, want := range map[policy.Project]policy.Resolution{
+		want[0]:              {State: policy.Found, ID: acme},
+		want[1]:              {State: policy.Absent},
+		{Name: "not listed"}: {},
+	} {
+		if got := resolved.Resolution(name); got != want {
+			t.Errorf("Resolution(%v) = %+v, want %+v", name, got, want)
+		}
+		if got := p.Resolution(name); got != (policy.Resolution{}) {
+			t.Errorf("Resolution(%v) before Resolve = %+v, want Unknown", name, got)
+		}
+	}
 	got := resolved.Warnings()
 	if len(got) != 2 ||
 		!strings.HasPrefix(got[0], "line 12: project "+acme+` is already matched by rule "by id"`) ||
