@@ -98,10 +98,13 @@ func (r *Reader) ready() int {
 }
 
 // fill reads from the source once. It is called only while no more than the
-// tail is held, so that there is always room.
+// tail is held, so that moving it to the front always makes room.
 func (r *Reader) fill() {
-	r.end = copy(r.buffer, r.buffer[r.start:r.end])
-	r.start = 0
+	// Not at every read: a source may trickle.
+	if len(r.buffer)-r.end < Tail {
+		r.end = copy(r.buffer, r.buffer[r.start:r.end])
+		r.start = 0
+	}
 
 	n, err := r.read(r.buffer[r.end:])
 	if _, werr := r.verifier.Write(r.buffer[r.end : r.end+n]); werr != nil {
