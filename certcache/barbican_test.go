@@ -114,6 +114,9 @@ func TestBarbicanRefusals(t *testing.T) {
 		if err != nil && !strings.Contains(err.Error(), tt.says) {
 			t.Errorf("%s: the error %q does not say %q", tt.name, err, tt.says)
 		}
+		if n := len(b.requests()); tt.token == "" && n != 0 {
+			t.Errorf("%s: %d requests, want none", tt.name, n)
+		}
 		discreet(t, err)
 	}
 }

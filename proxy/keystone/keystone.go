@@ -9,9 +9,10 @@
 // It refuses to guess. ErrInvalidToken and ErrNoProject mean that Keystone has said so; a 403, a timeout, or an answer
 // that does not read as Keystone's is another error, and means that nobody knows.
 //
-// What the service credential needs, measured with Keystone 2025.1 and its default policies: the role service on the
-// service project to authenticate, find endpoints and validate tokens; and for ProjectID a scope that may list projects
-// and domains, which is admin on a project, or reader on the system.
+// What the service credential needs, measured with Keystone 2025.1 and its default policies: any role to authenticate
+// and to find endpoints; the role service, on any scope, to validate tokens; and to list projects and domains for
+// ProjectID either reader on the system, which may do both, or admin on a project. A reader of one domain sees that
+// domain's projects and is told nothing of others. Without the right to list, ProjectID is an error and the rest works.
 //
 //	client := keystone.New(keystone.Config{AuthOptions: options})
 //	id, err := client.Validate(ctx, token)

@@ -20,7 +20,7 @@ func TestValidate(t *testing.T) {
 		UserID: "u1", UserName: "alice", UserDomain: "Default", ProjectID: "p1", ProjectName: "demo", ProjectDomain: "Default",
 		Roles: []string{"member", "reader"}, Expires: f.clock.Now().Add(time.Hour).UTC(),
 	}
-	for range 2 {
+	for range 3 {
 		got, err := c.Validate(t.Context(), userTok)
 		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("Validate = %+v, %v, want %+v", got, err, want)
