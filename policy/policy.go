@@ -46,6 +46,7 @@ type Policy struct {
 	byID      map[string]int // project id → first rule that lists it
 	unowned   int            // first rule for images without owner, or none
 	undecided int            // first rule with a name that is Unknown, or none
+	strict    int            // likewise, of those that enforce
 	warnings  []string
 }
 
@@ -135,7 +136,7 @@ func (p *Policy) Resolve(ids map[Project]Resolution) *Policy {
 // newPolicy makes the index, so that the number of rules costs nothing when
 // an image arrives. A name missing from names is Unknown.
 func newPolicy(rules []*Rule, names map[Project]Resolution) *Policy {
-	p := &Policy{rules: rules, names: names, byID: make(map[string]int), unowned: none, undecided: none}
+	p := &Policy{rules: rules, names: names, byID: make(map[string]int), unowned: none, undecided: none, strict: none}
 	for i, r := range rules {
 		if r.Unowned && p.unowned == none {
 			p.unowned = i
@@ -146,6 +147,9 @@ func newPolicy(rules []*Rule, names map[Project]Resolution) *Policy {
 				switch resolution := names[e.Project]; resolution.State {
 				default:
 					p.undecided = min(p.undecided, i)
+					if r.Mode == Enforce {
+						p.strict = min(p.strict, i)
+					}
 					continue
 				case Absent:
 					p.warnings = append(p.warnings, fmt.Sprintf(
@@ -200,7 +204,8 @@ func (p *Policy) For(owner string) (*Rule, error) {
 	if !listed {
 		match = len(p.rules) - 1 // Load saw to it that this one is for all
 	}
-	if p.undecided < match {
+	// Between rules that refuse nothing there is nothing to decide.
+	if p.strict < match || p.undecided < match && p.rules[match].Mode == Enforce {
 		return nil, &Refusal{
 			Code:     CodePolicyUndecided,
 			Property: "owner",

@@ -272,3 +272,27 @@ func BenchmarkLoad(b *testing.B) {
 		load(b, text)
 	}
 }
+
+// A name that is Unknown keeps nobody out where no rule in question enforces:
+// between rules that refuse nothing there is nothing to decide.
+func TestForUnknownAmongRulesThatRefuseNothing(t *testing.T) {
+	for _, test := range []struct {
+		named, last string
+		want        bool
+	}{
+		{"audit", "audit", true},
+		{"off", "audit", true},
+		{"audit", "enforce\n    signers: any", false},
+		{"enforce\n    signers: any", "audit", false},
+		{"enforce\n    signers: any", "off", false},
+	} {
+		p, err := policy.Load(strings.NewReader("rules:\n  - projects: [{name: prod, domain: Default}]\n    mode: " + test.named +
+			"\n  - projects: all\n    mode: " + test.last + "\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.For("b"); (err == nil) != test.want {
+			t.Errorf("For an owner that may be the unknown project of a rule with mode %s, before one with %s = %v, want decided %v", test.named, test.last, err, test.want)
+		}
+	}
+}

@@ -140,10 +140,13 @@ func (f *policyFile) resolve(ctx context.Context, p *policy.Policy) *policy.Poli
 	return resolved
 }
 
-// known is what was found out about a name before.
+// known is the id that was found before. That there was none is not kept: a
+// project of the name may have been created since.
 func (f *policyFile) known(project policy.Project) policy.Resolution {
 	if p := f.current.Load(); p != nil {
-		return p.Resolution(project)
+		if before := p.Resolution(project); before.State == policy.Found {
+			return before
+		}
 	}
 	return policy.Resolution{}
 }
