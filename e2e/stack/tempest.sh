@@ -17,7 +17,9 @@ run_tempest() { # region regex
 	local status=0
 	(inside env TEMPEST_CONFIG_DIR="$work/etc" TEMPEST_CONFIG=tempest.conf stestr run --concurrency 1 "$regex") |
 		tee "$work/output" || status=$?
-	sed -nE 's/^\{[0-9]+\} (.*[^ ]) +(\[[0-9.]+s\] )?\.\.\. (ok|FAILED|SKIPPED).*/\3 \1/p' "$work/output" | sort >"$work/verdicts"
+	# A line is: {worker} test [seconds] ... verdict: reason
+	sed -nE '/^\{[0-9]+\}/ { s/ \[[0-9.]+s\] / /; s/^\{[0-9]+\} (.*) \.\.\. (ok|FAILED|SKIPPED).*/\2 \1/p }' "$work/output" |
+		sort >"$work/verdicts"
 	return "$status"
 }
 
