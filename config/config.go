@@ -47,13 +47,14 @@ type Config struct {
 	GlanceURL *url.URL `env:"GLANCE_URL" help:"Glance as the proxy reaches it, such as http://glance-api:9292. Required. Nobody else may reach it."`
 
 	// GlanceCAFile replaces the system's roots for the connection to Glance.
-	GlanceCAFile string `env:"GLANCE_CA_FILE" help:"PEM certificates that may have issued Glance's certificate. Default: the system's."`
+	GlanceCAFile string `env:"GLANCE_CA_FILE" help:"PEM certificates that may have issued Glance's certificate. Read again when it changes. Default: the system's."`
 
 	// GlanceClientCertFile and GlanceClientKeyFile are PEM; both or none.
 	GlanceClientCertFile string `env:"GLANCE_CLIENT_CERT_FILE" help:"PEM certificate shown to Glance. Read again when it changes."`
 	GlanceClientKeyFile  string `env:"GLANCE_CLIENT_KEY_FILE" help:"PEM private key for the certificate shown to Glance."`
 	// GlanceTLS comes from the three files; nil if GlanceURL is http.
-	GlanceTLS *tls.Config `env:"-"`
+	GlanceTLS   *tls.Config `env:"-"`
+	glanceRoots *roots      // nil for the system's
 
 	// PublicURL is nil if links follow the request's host.
 	PublicURL *url.URL `env:"PUBLIC_URL" help:"What links in / and /versions shall begin with. Default: the host the request asked for."`

@@ -21,6 +21,7 @@ func (c *Config) checkTLS(faults *Error) {
 	glance := &tls.Config{MinVersion: tls.VersionTLS12}
 	if c.GlanceCAFile != "" {
 		glance.RootCAs = loadRoots(Prefix+"GLANCE_CA_FILE", c.GlanceCAFile, faults)
+		c.glanceRoots = &roots{file: c.GlanceCAFile, pool: glance.RootCAs, read: modified(c.GlanceCAFile)}
 	}
 	if pair := loadPair(Prefix+"GLANCE_CLIENT_CERT_FILE", c.GlanceClientCertFile, Prefix+"GLANCE_CLIENT_KEY_FILE", c.GlanceClientKeyFile, faults); pair != nil {
 		glance.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return pair.current(), nil }
@@ -36,6 +37,48 @@ func (c *Config) checkTLS(faults *Error) {
 	if c.GlanceCAFile != "" || c.GlanceClientCertFile != "" {
 		faults.add(Prefix+"GLANCE_URL", "begins with http://, but files for TLS to Glance are named; expected https://, or none of GLANCE_CA_FILE and GLANCE_CLIENT_*")
 	}
+}
+
+// GlanceTLSNow is GlanceTLS with the issuers that are on disk now, for one
+// connection. Nil if GlanceURL is http.
+func (c *Config) GlanceTLSNow() *tls.Config {
+	if c.GlanceTLS == nil || c.glanceRoots == nil {
+		return c.GlanceTLS
+	}
+	now := c.GlanceTLS.Clone()
+	now.RootCAs = c.glanceRoots.current()
+	return now
+}
+
+// roots are the issuers in a file, read again when it has changed.
+type roots struct {
+	file string
+
+	mu   sync.Mutex // guards what follows
+	read time.Time
+	pool *x509.CertPool
+}
+
+// current is what is on disk, or the last good one while it is half written.
+func (r *roots) current() *x509.CertPool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now := modified(r.file); now != r.read {
+		var faults Error
+		if pool := loadRoots("", r.file, &faults); len(faults.Problems) == 0 {
+			r.pool, r.read = pool, now
+		}
+	}
+	return r.pool
+}
+
+// modified is when a file was last changed; zero if that cannot be told.
+func modified(file string) time.Time {
+	info, err := os.Stat(file)
+	if err != nil {
+		return time.Time{}
+	}
+	return info.ModTime()
 }
 
 func loadRoots(variable, file string, faults *Error) *x509.CertPool {
@@ -101,13 +144,8 @@ func (p *keyPair) current() *tls.Certificate {
 	return p.pair
 }
 
-func (p *keyPair) changed() (times [2]time.Time) {
-	for i, name := range []string{p.certFile, p.keyFile} {
-		if info, err := os.Stat(name); err == nil {
-			times[i] = info.ModTime()
-		}
-	}
-	return times
+func (p *keyPair) changed() [2]time.Time {
+	return [2]time.Time{modified(p.certFile), modified(p.keyFile)}
 }
 
 // reload is called with mu held, or before anybody else knows p.

@@ -199,3 +199,40 @@ func TestWrongTLS(t *testing.T) {
 		})
 	}
 }
+
+// An issuer that is replaced on disk counts for the next connection; half a
+// file does not take the last good one away.
+func TestGlanceCAIsReadAgain(t *testing.T) {
+	first, _ := certify(t, "first")
+	second, _ := certify(t, "second")
+	file := write(t, "ca.pem", first)
+	c, err := config.Load(environ(map[string]string{"COUNTERSIGN_GLANCE_URL": "https://glance:9292", "COUNTERSIGN_GLANCE_CA_FILE": file}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	trusted := func(certificate string) bool {
+		pool := x509.NewCertPool()
+		pool.AppendCertsFromPEM([]byte(certificate))
+		return c.GlanceTLSNow().RootCAs.Equal(pool)
+	}
+	if !trusted(first) {
+		t.Error("the issuer on disk is not trusted at first")
+	}
+	replace := func(text string, age time.Duration) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(file, time.Time{}, time.Now().Add(age)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	replace(second[:40], time.Second)
+	if !trusted(first) {
+		t.Error("half a file takes the last good issuer away")
+	}
+	replace(second, 2*time.Second)
+	if !trusted(second) {
+		t.Error("the issuer that is on disk now is not trusted")
+	}
+}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -146,11 +147,15 @@ func shutDown(ctx context.Context, cfg config.Config, server *http.Server, handl
 
 // newTransport speaks to Glance.
 func newTransport(cfg config.Config) *http.Transport {
+	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
 	return &http.Transport{
-		Proxy:                 nil, // nothing may stand between
-		DialContext:           (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-		TLSClientConfig:       cfg.GlanceTLS,
-		TLSHandshakeTimeout:   10 * time.Second,
+		Proxy:       nil, // nothing may stand between
+		DialContext: dialer.DialContext,
+		DialTLSContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+			defer cancel()
+			return (&tls.Dialer{NetDialer: dialer, Config: cfg.GlanceTLSNow()}).DialContext(ctx, network, address)
+		},
 		DisableCompression:    true, // bodies pass as they are
 		MaxIdleConnsPerHost:   1024,
 		IdleConnTimeout:       30 * time.Second,
