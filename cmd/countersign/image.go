@@ -98,6 +98,7 @@ func (img *image) show(doing string) {
 		progressbar.OptionSetWriter(img.errors),
 		progressbar.OptionSetDescription(doing),
 		progressbar.OptionShowBytes(true),
+		progressbar.OptionShowCount(),
 		progressbar.OptionUseIECUnits(true),
 		progressbar.OptionThrottle(100*time.Millisecond),
 		progressbar.OptionClearOnFinish(),

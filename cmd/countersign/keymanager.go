@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"path"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -45,8 +46,15 @@ func openKeyManager(ctx context.Context) (*keyManager, error) {
 		return nil, fmt.Errorf("keystone %s: %w", credential.AuthOptions.IdentityEndpoint, answer(err))
 	}
 	client, err := openstack.NewKeyManagerV1(provider, credential.EndpointOpts)
-	if err != nil {
-		return nil, fmt.Errorf("barbican is not in the catalog, in this region and interface: %w", err)
+	var absent *gophercloud.ErrEndpointNotFound
+	switch {
+	case errors.As(err, &absent):
+		return nil, errors.New("the catalog has no key manager (Barbican) in this region and interface; see OS_REGION_NAME and OS_INTERFACE")
+	case err != nil:
+		return nil, fmt.Errorf("asking the key manager (Barbican) for its versions: %w", answer(err))
+	}
+	if strings.HasSuffix(client.Endpoint, "/v1/") {
+		client.ResourceBase = client.Endpoint // gophercloud would write v1 a second time
 	}
 	return &keyManager{client}, nil
 }
@@ -84,7 +92,11 @@ func (k *keyManager) store(ctx context.Context, certificate *signature.Certifica
 // bodies, and those may quote what was sent.
 func answer(err error) error {
 	var status gophercloud.ErrUnexpectedResponseCode
-	if !errors.As(err, &status) {
+	var renewal *gophercloud.ErrUnableToReauthenticate
+	switch {
+	case errors.As(err, &renewal):
+		return errors.New("it does not accept the token (401), which could not be renewed")
+	case !errors.As(err, &status):
 		return err
 	}
 	switch status.Actual {
