@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -337,6 +338,9 @@ func newStage(t *testing.T, change ...func(*proxy.Config)) *stage {
 	}
 	for _, f := range change {
 		f(&c)
+	}
+	c.Dial = func(ctx context.Context) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "tcp", c.Glance.Host)
 	}
 	s.proxy = proxy.New(c)
 	s.server = httptest.NewServer(s.proxy)

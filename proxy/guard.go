@@ -16,25 +16,28 @@ import (
 // pass; the others are wrapped, forwarded, judged and settled here, in the order
 // in which it happens:
 //
-//	client ──▶ body ──▶ signature.Reader ──▶ http.Transport ──▶ Glance
+//	client ──▶ body ──▶ signature.Reader ──▶ carrier ──▶ Glance
 //	                     │ hash             │ the last 16 KiB come only
 //	                     └ Verify at EOF ───┘ after Verify has said yes
 //
 // On failure the Reader returns an error in place of the rest, and the
-// transport closes the connection with the body incomplete: short of its
+// carrier closes the connection with the body incomplete: short of its
 // Content-Length, or without the terminating chunk. Nothing more is written,
 // since uWSGI takes even a garbled chunk size for the end of the data. Glance
 // then puts the image back to queued by itself.
 type guard struct {
 	proxy *Proxy
-	next  http.RoundTripper
+	next  http.RoundTripper // for what carries no image data
+	data  http.RoundTripper // for what does
 }
 
 // RoundTrip implements http.RoundTripper.
 func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
-	u, ok := req.Context().Value(uploadKey{}).(*uploading)
+	u, judged := req.Context().Value(uploadKey{}).(*uploading)
 	switch {
-	case !ok:
+	case !judged && carriesData(req):
+		return g.data.RoundTrip(req)
+	case !judged:
 		return g.next.RoundTrip(req)
 	case u.rule.Mode == policy.Audit:
 		return g.audit(req, u)
@@ -52,7 +55,7 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err == nil {
 		req = req.WithContext(exchange)
 		req.Body = body
-		answer, err = g.next.RoundTrip(req)
+		answer, err = g.data.RoundTrip(req)
 	} else {
 		body.fail(err)
 	}
@@ -71,7 +74,7 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 		u.event.upstream = answer.StatusCode
 	}
 	switch {
-	case taken && body.reader.Verified():
+	case taken && body.reader.Verified() && body.ended.Load():
 		if err := p.settle(after, u); err != nil {
 			return nil, err
 		}
@@ -102,7 +105,7 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 // decided.
 func (g *guard) audit(req *http.Request, u *uploading) (*http.Response, error) {
 	if u.verifier == nil {
-		return g.next.RoundTrip(req)
+		return g.data.RoundTrip(req)
 	}
 	tee := &audited{ReadCloser: req.Body, verifier: u.verifier}
 	if req.Body == nil {
@@ -110,7 +113,7 @@ func (g *guard) audit(req *http.Request, u *uploading) (*http.Response, error) {
 	} else {
 		req.Body = tee
 	}
-	answer, err := g.next.RoundTrip(req)
+	answer, err := g.data.RoundTrip(req)
 	if !tee.ended.Load() {
 		return answer, err // not all of it was seen: nothing can be said
 	}
@@ -128,6 +131,16 @@ func (g *guard) audit(req *http.Request, u *uploading) (*http.Response, error) {
 // note writes what the verifier found into the event.
 func (u *uploading) note() {
 	u.event.bytes, u.event.digest, u.event.caveat = u.verifier.Size(), u.verifier.Digest(), u.verifier.Caveat()
+}
+
+// carriesData reports whether a request brings image data.
+func carriesData(req *http.Request) bool {
+	switch eventOf(req.Context()).route {
+	default:
+		return false
+	case "/v2/images/{id}/file", "/v2/images/{id}/stage":
+		return req.Method == http.MethodPut
+	}
 }
 
 func bodyOf(req *http.Request) io.Reader {
@@ -159,6 +172,7 @@ func whole(answer *http.Response) (*http.Response, error) {
 type guarded struct {
 	reader  *signature.Reader
 	stopped atomic.Bool
+	ended   atomic.Bool // all of it was handed to the carrier
 	err     atomic.Pointer[error]
 }
 
@@ -169,7 +183,10 @@ func (g *guarded) Read(p []byte) (int, error) {
 		return 0, errStopped
 	}
 	n, err := g.reader.Read(p)
-	if err != nil && err != io.EOF {
+	switch {
+	case err == io.EOF:
+		g.ended.Store(true)
+	case err != nil:
 		g.fail(err)
 	}
 	return n, err

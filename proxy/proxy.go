@@ -28,6 +28,7 @@ package proxy
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -50,6 +51,10 @@ type Config struct {
 	// Transport speaks to Glance. It must not follow redirects, decompress or
 	// retry by itself.
 	Transport http.RoundTripper
+
+	// Dial opens a connection to Glance, through TLS where Glance is https.
+	// Each upload of image data has one of its own.
+	Dial func(ctx context.Context) (net.Conn, error)
 
 	// Policies tells which rule an image's owner is under. It is asked anew
 	// for every request, so that a reload counts at once.
@@ -138,7 +143,7 @@ func New(c Config) *Proxy {
 	p.origins = newOrigins(p.glance)
 	p.forward = &httputil.ReverseProxy{
 		Rewrite:        p.rewrite,
-		Transport:      &guard{proxy: p, next: c.Transport},
+		Transport:      &guard{proxy: p, next: c.Transport, data: &carrier{dial: c.Dial}},
 		ModifyResponse: p.answered,
 		ErrorHandler:   p.unreached,
 		BufferPool:     newBuffers(),
@@ -212,7 +217,7 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
 	if pr.In.TLS != nil && pr.In.Header.Get("X-Forwarded-Proto") == "" {
 		out.Header.Set("X-Forwarded-Proto", "https")
 	}
-	if pr.In.Method == http.MethodGet || pr.In.Method == http.MethodDelete || pr.In.Method == http.MethodOptions {
+	if pr.In.Method == http.MethodGet || pr.In.Method == http.MethodHead || pr.In.Method == http.MethodDelete || pr.In.Method == http.MethodOptions {
 		out.Body, out.ContentLength = nil, 0 // Glance takes none with these
 	}
 	out.Trailer = nil

@@ -68,9 +68,11 @@ func serve(ctx context.Context, cfg config.Config, log zerolog.Logger) error {
 	if err != nil {
 		return err
 	}
+	dialer := glanceDialer{&cfg}
 	handler := proxy.New(proxy.Config{
 		Glance:        cfg.GlanceURL,
-		Transport:     newTransport(cfg),
+		Transport:     newTransport(dialer),
+		Dial:          dialer.dial,
 		Policies:      policies,
 		Certificates:  newCertificates(cfg, identities),
 		Identities:    identities,
@@ -145,23 +147,50 @@ func shutDown(ctx context.Context, cfg config.Config, server *http.Server, handl
 	return err
 }
 
-// newTransport speaks to Glance.
-func newTransport(cfg config.Config) *http.Transport {
-	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
+// glanceDialer opens connections to Glance.
+type glanceDialer struct{ cfg *config.Config }
+
+const dialTimeout = 10 * time.Second
+
+func (d glanceDialer) plain(ctx context.Context, network, address string) (net.Conn, error) {
+	return (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext(ctx, network, address)
+}
+
+func (d glanceDialer) secure(ctx context.Context, network, address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	return (&tls.Dialer{Config: d.cfg.GlanceTLSNow()}).DialContext(ctx, network, address)
+}
+
+// dial opens the kind of connection that Glance's URL says.
+func (d glanceDialer) dial(ctx context.Context) (net.Conn, error) {
+	glance := d.cfg.GlanceURL
+	port := glance.Port()
+	switch {
+	case glance.Scheme == "https" && port == "":
+		port = "443"
+	case port == "":
+		port = "80"
+	}
+	address := net.JoinHostPort(glance.Hostname(), port)
+	if glance.Scheme == "https" {
+		return d.secure(ctx, "tcp", address)
+	}
+	return d.plain(ctx, "tcp", address)
+}
+
+// newTransport carries what is not image data.
+func newTransport(dialer glanceDialer) *http.Transport {
 	return &http.Transport{
-		Proxy:       nil, // nothing may stand between
-		DialContext: dialer.DialContext,
-		DialTLSContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-			defer cancel()
-			return (&tls.Dialer{NetDialer: dialer, Config: cfg.GlanceTLSNow()}).DialContext(ctx, network, address)
-		},
+		Proxy:                 nil, // nothing may stand between
+		DialContext:           dialer.plain,
+		DialTLSContext:        dialer.secure,
 		DisableCompression:    true, // bodies pass as they are
 		MaxIdleConnsPerHost:   1024,
 		IdleConnTimeout:       30 * time.Second,
 		WriteBufferSize:       64 << 10,
 		ReadBufferSize:        64 << 10,
-		ResponseHeaderTimeout: 0, // an upload's answer may take as long as the store does
+		ResponseHeaderTimeout: 0, // a listing may take as long as the database does
 	}
 }
 

@@ -1,0 +1,126 @@
+package proxy
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+// carrier takes image data to Glance, each upload over a connection of its own.
+// http.Transport would do, but for one thing: Glance under uWSGI answers early
+// (413, 415, 409), closes with the rest unread, and so resets the connection.
+// Transport then reports the failed write and loses the answer that has already
+// arrived. Here the answer is read while the data is sent, and is looked for
+// once more when sending fails.
+//
+// net/http writes the request and reads the answer. When the body ends with an
+// error the connection is closed without another byte.
+type carrier struct {
+	dial func(ctx context.Context) (net.Conn, error)
+}
+
+// answerGrace is how long an answer may be on its way when sending has failed.
+const answerGrace = 2 * time.Second
+
+// RoundTrip implements http.RoundTripper. It may return while the body is still
+// being read, and whoever owns the body must then make its Read return.
+func (c *carrier) RoundTrip(req *http.Request) (*http.Response, error) {
+	conn, err := c.dial(req.Context())
+	if err != nil {
+		return nil, err
+	}
+	release := context.AfterFunc(req.Context(), func() { conn.Close() })
+	defer release()
+
+	var cause atomic.Pointer[error] // why sending ended, stored before anybody can notice
+	go func() {                     // ends with the body, or with the connection
+		out := bufio.NewWriterSize(conn, 64<<10)
+		err := send(req, out)
+		if err == nil {
+			return
+		}
+		cause.Store(&err)
+		if broken := new(bodyError); errors.As(err, &broken) {
+			conn.Close() // what is in out stays there
+		} else {
+			conn.SetReadDeadline(time.Now().Add(answerGrace))
+		}
+	}()
+
+	answer, err := readAnswer(bufio.NewReader(conn), req)
+	if err != nil {
+		conn.Close()
+		if first := cause.Load(); first != nil {
+			err = *first
+		}
+		return nil, err
+	}
+	answer.Body = &lastBody{answer.Body, conn}
+	return answer, nil
+}
+
+// send writes a request. A *bodyError says that its own body is at fault.
+func send(req *http.Request, out *bufio.Writer) error {
+	req = req.Clone(req.Context())
+	req.Close = true
+	var body *sentBody
+	if req.Body != nil && req.Body != http.NoBody {
+		body = &sentBody{ReadCloser: req.Body}
+		req.Body = body
+	}
+	err := req.Write(out)
+	if err == nil {
+		err = out.Flush()
+	}
+	if body != nil && body.err != nil {
+		return &bodyError{body.err}
+	}
+	return err
+}
+
+// readAnswer skips interim answers (1xx).
+func readAnswer(in *bufio.Reader, req *http.Request) (*http.Response, error) {
+	for {
+		answer, err := http.ReadResponse(in, req)
+		if err != nil || answer.StatusCode/100 != 1 {
+			return answer, err
+		}
+	}
+}
+
+// bodyError is the error by which a request's body ended.
+type bodyError struct{ err error }
+
+func (e *bodyError) Error() string { return e.err.Error() }
+func (e *bodyError) Unwrap() error { return e.err }
+
+// sentBody notes how the body ended. err is owned by whoever sends.
+type sentBody struct {
+	io.ReadCloser
+	err error
+}
+
+func (b *sentBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		b.err = err
+	}
+	return n, err
+}
+
+// lastBody is the body of the only answer on a connection.
+type lastBody struct {
+	io.ReadCloser
+	conn net.Conn
+}
+
+func (b *lastBody) Close() error {
+	err := b.ReadCloser.Close()
+	b.conn.Close()
+	return err
+}
