@@ -128,6 +128,30 @@ func TestAnUnsignedImageIsRefusedBeforeItsBody(t *testing.T) {
 	})
 }
 
+// Glance alone verifies what has four properties and takes what has none, so
+// that whoever may change the properties may upload anything.
+func TestTakingTheSignatureAwayDoesNotHelp(t *testing.T) {
+	underBothServers(t, func(t *testing.T, glance server) {
+		p := startProxy(t, glance, policy)
+		c := login(t, "demo", p.url)
+		data := pixels(t, 4096)
+		signed := createSigned(c, data)
+		id := signed.id()
+		var removals []map[string]any
+		for property := range signed {
+			if strings.HasPrefix(property, "img_signature") {
+				removals = append(removals, map[string]any{"op": "remove", "path": "/" + property})
+			}
+		}
+		// While the image is queued its properties are nobody's promise yet.
+		if a := c.patch(id, removals...); a.status != http.StatusOK {
+			t.Fatalf("removing the four properties answered %v, want 200", a)
+		}
+		wantRefusal(t, c.upload(id, data), http.StatusForbidden, "signature_required")
+		wantStatus(t, c.at(glance.url()), id, "queued")
+	})
+}
+
 // The four properties count only together: Glance alone would take an image
 // that lacks one as unsigned.
 func TestAnImageThatLacksOneOfTheFourPropertiesIsRefused(t *testing.T) {
