@@ -19,7 +19,11 @@ func gate(r *http.Request) (*http.Request, error) {
 	if r.Method == http.MethodConnect || r.URL.Opaque != "" {
 		return nil, refusal(codeNotFound, "", "a proxy of this kind opens no tunnels", "send the request to a path of the Image API")
 	}
-	path, err := canonicalPath(r.URL.EscapedPath())
+	raw := r.URL.RawPath // as it was sent, where Go would have spelled it in another way
+	if raw == "" {
+		raw = r.URL.EscapedPath()
+	}
+	path, err := canonicalPath(raw)
 	if err != nil {
 		return nil, err
 	}
@@ -42,15 +46,15 @@ func gate(r *http.Request) (*http.Request, error) {
 
 // canonicalPath decodes each segment once, as WSGI servers do, and encodes it
 // anew. A trailing slash is kept: it means something to Glance.
-func canonicalPath(escaped string) (string, error) {
+func canonicalPath(sent string) (string, error) {
 	unknown := func(problem string) error {
 		return refusal(codeNotFound, "", problem, "spell the path as the Image API reference does")
 	}
-	if !strings.HasPrefix(escaped, "/") {
+	if !strings.HasPrefix(sent, "/") {
 		return "", unknown("the request target is not a path")
 	}
 	var out strings.Builder
-	for _, raw := range strings.Split(escaped, "/") {
+	for _, raw := range strings.Split(sent, "/") {
 		if raw == "" {
 			continue
 		}
@@ -71,7 +75,7 @@ func canonicalPath(escaped string) (string, error) {
 		out.WriteByte('/')
 		out.WriteString(url.PathEscape(segment))
 	}
-	if strings.HasSuffix(escaped, "/") {
+	if strings.HasSuffix(sent, "/") {
 		out.WriteByte('/')
 	}
 	return out.String(), nil
@@ -126,6 +130,14 @@ func canonicalHeader(in http.Header) (http.Header, error) {
 		}
 		out[name] = values
 	}
+	// What the client's connection alone was told is not there for Glance, so
+	// it is not there for us.
+	for _, value := range in["Connection"] {
+		for name := range strings.SplitSeq(value, ",") {
+			out.Del(strings.TrimSpace(name))
+		}
+	}
+	out.Del("Connection")
 	for _, name := range []string{"X-Auth-Token", "X-Service-Token", "Content-Type"} {
 		// WSGI joins what is repeated, and then means neither of the two.
 		if len(out[name]) > 1 {

@@ -25,6 +25,9 @@ func (p *Proxy) relink(res *http.Response) {
 		return
 	case "/", "/versions", "/versions/", "/v2", "/v2/":
 	}
+	if res.Request.Method == http.MethodHead {
+		return // there is no body
+	}
 	if res.Header.Get("Content-Type") != "application/json" || res.Header.Get("Content-Encoding") != "" {
 		return
 	}

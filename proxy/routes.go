@@ -73,9 +73,12 @@ var table = []route{
 
 	// Discovery.
 	{"GET", "/", noQuery, pass},
+	{"HEAD", "/", noQuery, pass},
 	{"GET", "/versions", noQuery, pass},
+	{"HEAD", "/versions", noQuery, pass},
 	{"GET", "/versions/", noQuery, pass},
 	{"GET", "/healthcheck", "detailed", pass},
+	{"HEAD", "/healthcheck", "detailed", pass},
 	{"GET", "/v2", noQuery, pass},
 	{"GET", "/v2/", noQuery, pass},
 	{"GET", "/v2/info/import", noQuery, pass},
