@@ -56,6 +56,9 @@ func openImage(cmd *cobra.Command, name string) (*image, error) {
 		_ = file.Close()
 		return nil, fmt.Errorf("%s is a directory, not an image", img.name)
 	}
+	if term.IsTerminal(int(file.Fd())) {
+		return nil, fmt.Errorf("%s is a terminal; give a file's name, or pipe the image in", img.name)
+	}
 	if info.Mode()&(fs.ModeNamedPipe|fs.ModeSocket|fs.ModeCharDevice) != 0 {
 		return img, nil
 	}

@@ -63,7 +63,7 @@ func openKeyManager(ctx context.Context) (*keyManager, error) {
 // The secret expires with the certificate.
 func (k *keyManager) store(ctx context.Context, certificate *signature.Certificate, name string) (string, error) {
 	if name == "" {
-		name = subject(certificate)
+		name = fmt.Sprintf("%.255s", printable(certificate.Subject)) // as many characters as Barbican has room for
 	}
 	// Encoded anew: the file may hold more than the certificate, even its key.
 	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw})
@@ -79,7 +79,7 @@ func (k *keyManager) store(ctx context.Context, certificate *signature.Certifica
 		Expiration:             &expiration,
 	}).Extract()
 	if err != nil {
-		return "", fmt.Errorf("storing the certificate in Barbican: %w", answer(err))
+		return "", fmt.Errorf("storing the certificate in Barbican, as member or creator in the project: %w", answer(err))
 	}
 	id, err := uuid.Parse(path.Base(secret.SecretRef))
 	if err != nil {
@@ -105,6 +105,6 @@ func answer(err error) error {
 	case http.StatusUnauthorized:
 		return errors.New("it does not accept the credential (401)")
 	case http.StatusForbidden:
-		return errors.New("it does not permit this to you (403); storing a secret wants the role member or creator in the project")
+		return errors.New("it does not permit this to you (403)")
 	}
 }

@@ -84,12 +84,13 @@ func completions[T ~string](words []T) []cobra.Completion {
 
 // signing is one run of sign.
 type signing struct {
-	keyFile, hash, format string // as the flags say
-	certificateID         string
-	certificateFile       string
-	certificateName       string
-	key                   any
-	certificate           *signature.Certificate // nil without certificateFile
+	// What the flags say.
+	keyFile, hash, format            string
+	certificateFile, certificateName string
+	certificateID                    string
+
+	key         any
+	certificate *signature.Certificate // nil without certificateFile
 }
 
 // toCome stands for the UUID that a certificate does not have yet.
@@ -98,17 +99,8 @@ const toCome = "00000000-0000-0000-0000-000000000000"
 // run does everything that can fail early before it reads the image, and
 // stores the certificate last, so that a failure leaves nothing behind.
 func (s *signing) run(cmd *cobra.Command, name string) error {
-	if !slices.Contains(formats, format(s.format)) {
-		return fmt.Errorf("--format %q is not known; write %s", s.format, alternatives(formats))
-	}
-	if cmd.Flags().Changed("certificate-uuid") && s.certificateID == "" {
-		return errors.New("--certificate-uuid is empty; give the certificate's UUID in Barbican, or leave the flag out")
-	}
-	if cmd.Flags().Changed("store-certificate") && s.certificateFile == "" {
-		return errors.New("--store-certificate is empty; give the certificate's file, or leave the flag out")
-	}
-	if s.certificateName != "" && s.certificateFile == "" {
-		return errors.New("--certificate-name names what --store-certificate stores, which is not given")
+	if err := s.checkFlags(cmd); err != nil {
+		return err
 	}
 	data, err := os.ReadFile(s.keyFile)
 	if err != nil {
@@ -149,6 +141,24 @@ func (s *signing) run(cmd *cobra.Command, name string) error {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s is not among the properties and must be set as well: the certificate's UUID in Barbican\n", signature.PropertyCertificate)
 	}
 	return format(s.format).write(cmd.OutOrStdout(), properties)
+}
+
+// checkFlags refuses what cobra lets pass, such as a variable of the shell that
+// was empty.
+func (s *signing) checkFlags(cmd *cobra.Command) error {
+	if !slices.Contains(formats, format(s.format)) {
+		return fmt.Errorf("--format %q is not known; write %s", s.format, alternatives(formats))
+	}
+	if cmd.Flags().Changed("certificate-uuid") && s.certificateID == "" {
+		return errors.New("--certificate-uuid is empty; give the certificate's UUID in Barbican, or leave the flag out")
+	}
+	if cmd.Flags().Changed("store-certificate") && s.certificateFile == "" {
+		return errors.New("--store-certificate is empty; give the certificate's file, or leave the flag out")
+	}
+	if s.certificateName != "" && s.certificateFile == "" {
+		return errors.New("--certificate-name names what --store-certificate stores, which is not given")
+	}
+	return nil
 }
 
 // expiresSoon is when a warning is due.
