@@ -90,10 +90,12 @@ install_mmdebstrap() { DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-instal
 
 # need_privileges says what is missing to unpack and enter a root, and what cures it.
 need_privileges() {
-	((EUID == 0)) || die "this needs root, to unpack and enter a root folder: sudo -E $self ${command:-up}"
+	need_root
 	unshare --mount mount -t tmpfs none /tmp 2>/dev/null ||
 		die "this root may not mount; in a container add the capability: docker run --cap-add SYS_ADMIN --security-opt apparmor=unconfined …"
 }
+
+need_root() { ((EUID == 0)) || die "this needs root, to unpack and enter a root folder: sudo -E $self ${command:-up}"; }
 
 # remove_tree refuses to walk into something mounted below.
 remove_tree() { rm -rf --one-file-system -- "$1"; }
