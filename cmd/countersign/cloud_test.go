@@ -86,8 +86,13 @@ func (c *cloud) validate(w http.ResponseWriter, r *http.Request) {
 // describe answers with the token's catalog.
 func (c *cloud) describe(w http.ResponseWriter, r *http.Request) {
 	var endpoints []string
-	for region, path := range map[string]string{"RegionOne": "/key-manager", "Versioned": "/key-manager/v1", "Broken": "/broken", "Moved": "/moved/v1"} {
-		endpoints = append(endpoints, fmt.Sprintf(`{"interface": "public", "region": %q, "region_id": %[1]q, "url": %q}`, region, "http://"+r.Host+path))
+	for _, at := range []struct{ region, path string }{ // the first is taken if none is asked for
+		{"RegionOne", "/key-manager"},
+		{"Versioned", "/key-manager/v1"},
+		{"Broken", "/broken"},
+		{"Moved", "/moved/v1"},
+	} {
+		endpoints = append(endpoints, fmt.Sprintf(`{"interface": "public", "region": %q, "region_id": %[1]q, "url": %q}`, at.region, "http://"+r.Host+at.path))
 	}
 	fmt.Fprintf(w, `{"token": {"expires_at": "2099-01-01T00:00:00.000000Z", "catalog": [
 		{"type": "key-manager", "name": "barbican", "endpoints": [%s]}]}}`, strings.Join(endpoints, ", "))
