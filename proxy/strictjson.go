@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
+	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -56,12 +59,15 @@ func (o object) MarshalJSON() ([]byte, error) {
 const maxDepth = 32
 
 // parseStrict reads one JSON text (RFC 8259) that every parser reads alike: no
-// two members of one object with the same name, no text that is not UTF-8,
-// nothing behind it. An object becomes an object, an array []any, a number
+// two members of one object with the same name, no text that is not UTF-8, no
+// half of a surrogate pair, nothing behind it. An object becomes an object, an array []any, a number
 // json.Number, and the rest what encoding/json makes of it.
 func parseStrict(data []byte) (any, error) {
 	if !utf8.Valid(data) {
 		return nil, fmt.Errorf("not UTF-8")
+	}
+	if hasLoneSurrogate(data) {
+		return nil, fmt.Errorf("half of a surrogate pair is escaped")
 	}
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
@@ -97,15 +103,17 @@ func parseValue(d *json.Decoder, depth int) (any, error) {
 
 func parseObject(d *json.Decoder, depth int) (any, error) {
 	found := object{}
+	seen := map[string]bool{} // found.get would take its time with a hundred thousand members
 	for d.More() {
 		token, err := d.Token()
 		if err != nil {
 			return nil, err
 		}
 		name := token.(string) // the decoder knows no other names
-		if _, twice := found.get(name); twice {
-			return nil, fmt.Errorf("the member %q is there twice", name)
+		if seen[name] {
+			return nil, fmt.Errorf("the member %.64q is there twice", name)
 		}
+		seen[name] = true
 		value, err := parseValue(d, depth+1)
 		if err != nil {
 			return nil, err
@@ -127,4 +135,33 @@ func parseArray(d *json.Decoder, depth int) (any, error) {
 	}
 	_, err := d.Token() // the closing bracket
 	return found, err
+}
+
+// hasLoneSurrogate reports whether a \u escape names half of a surrogate pair
+// without the other half. Python keeps such a half, Go makes U+FFFD of each,
+// and two names that differ for one would be the same for the other.
+func hasLoneSurrogate(data []byte) bool {
+	escaped := func(i int) (rune, bool) {
+		if i+6 > len(data) || data[i] != '\\' || data[i+1] != 'u' {
+			return 0, false
+		}
+		unit, err := strconv.ParseUint(string(data[i+2:i+6]), 16, 16)
+		return rune(unit), err == nil
+	}
+	for i := 0; i < len(data); i++ {
+		if data[i] != '\\' {
+			continue
+		}
+		unit, ok := escaped(i)
+		if !ok || !utf16.IsSurrogate(unit) {
+			i++ // over what is escaped, which may be a backslash
+			continue
+		}
+		low, ok := escaped(i + 6)
+		if !ok || utf16.DecodeRune(unit, low) == unicode.ReplacementChar {
+			return true
+		}
+		i += 11
+	}
+	return false
 }
