@@ -7,6 +7,7 @@ import (
 	"mime"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/gorilla/mux"
@@ -76,9 +77,9 @@ func (p *Proxy) patch(w http.ResponseWriter, r *http.Request) {
 		p.refuse(w, r, refusal(codeTokenMissing, "", "the request has no X-Auth-Token", "authenticate with Keystone and send the token"))
 		return
 	}
-	data, changed, err := p.readPatch(r)
-	if err == nil && touchesGuarded(changed) {
-		err = p.patchable(r, changed)
+	data, changes, err := p.readPatch(r)
+	if err == nil && slices.ContainsFunc(changes, change.guarded) {
+		err = p.patchable(r, changes)
 	}
 	if err != nil {
 		p.refuse(w, r, err)
@@ -88,37 +89,84 @@ func (p *Proxy) patch(w http.ResponseWriter, r *http.Request) {
 	p.pass(w, r)
 }
 
-func touchesGuarded(changed []string) bool {
-	for _, name := range changed {
-		if isSignature(name) || isLocation(name) {
-			return true
-		}
-	}
-	return false
+// guarded reports whether a change wants to be decided about.
+func (c change) guarded() bool {
+	return isSignature(c.property) || isLocation(c.property) || isOwner(c.property) || isInner(c.property)
 }
 
-// patchable decides about a PATCH of signature properties or locations.
-func (p *Proxy) patchable(r *http.Request, changed []string) error {
+// patchable decides about a PATCH of signature properties, locations, the
+// owner, or what is no property at all.
+func (p *Proxy) patchable(r *http.Request, changes []change) error {
 	u, err := p.subject(r, "update")
-	if err != nil || u == nil {
+	if err != nil {
 		return err
 	}
-	for _, name := range changed {
+	for _, c := range changes {
 		switch {
-		case isLocation(name):
-			if err := p.closed(u, name, "would bring in data that nobody has verified"); err != nil {
-				return err
-			}
-		case isSignature(name) && u.image.Status != statusQueued:
-			if err := p.closed(u, name, "is fixed once the image has left queued, and this one is "+u.image.Status); err != nil {
-				return err
-			}
+		case isOwner(c.property):
+			err = p.givable(r, c.value)
+		case isInner(c.property):
+			err = p.shutInner(r, c.property)
+		case u == nil:
+		case isLocation(c.property):
+			err = p.closed(u, c.property, "would bring in data that nobody has verified")
+		case isSignature(c.property) && u.image.Status != statusQueued:
+			err = p.closed(u, c.property, "is fixed once the image has left queued, and this one is "+u.image.Status)
+		}
+		if err != nil {
+			return err
 		}
 	}
-	if u.event.outcome == "" {
+	if u != nil && u.event.outcome == "" {
 		u.event.outcome = "success"
 	}
 	return nil
+}
+
+// givable decides whether an image may be given to a project. Glance refuses
+// that to a member's "replace", and grants it to the same member's "add"
+// (glance.api.v2.images, _do_add): an image that became active where nothing is
+// enforced would turn up in a project that takes verified ones only. Who the
+// image belongs to at the moment does not matter, for that may change before
+// Glance sees the request.
+func (p *Proxy) givable(r *http.Request, owner any) error {
+	ev := eventOf(r.Context())
+	text, _ := owner.(string)
+	for _, spelling := range spellings(text) {
+		rule, err := p.Policies.For(spelling)
+		if err != nil {
+			ev.action = "update"
+			return err
+		}
+		if rule.Mode == policy.Enforce {
+			ev.action, ev.rule, ev.audited = "update", rule, false
+			return refusal(codeDoorClosed, "owner", "would bring an image into a project that takes verified ones only",
+				"create the image with that owner, and upload the signed data")
+		}
+	}
+	return nil
+}
+
+// spellings are the project ids that a database may take for the same as id:
+// MariaDB compares without regard to case and to blanks at the end.
+func spellings(id string) []string {
+	if folded := strings.ToLower(strings.TrimSpace(id)); folded != id {
+		return []string{id, folded}
+	}
+	return []string{id}
+}
+
+// shutInner refuses to change what Glance keeps beside the properties, and lets
+// a patch reach by mistake. With image_id it saves the image's record over that
+// of another image, which so loses its signature or its data.
+func (p *Proxy) shutInner(r *http.Request, property string) error {
+	if !p.Policies.Enforcing() {
+		return nil
+	}
+	ev := eventOf(r.Context())
+	ev.action, ev.audited = "update", false
+	return refusal(codeDoorClosed, property, "is no property, and changing it would change another image, or all properties at once",
+		"change the image's properties by their names")
 }
 
 // isSignature reports whether a change to a property of this name changes a
@@ -136,9 +184,18 @@ func isLocation(name string) bool {
 	return strings.EqualFold(name, "locations") || strings.EqualFold(name, "location") || strings.EqualFold(name, "direct_url")
 }
 
+func isOwner(name string) bool { return strings.EqualFold(name, "owner") }
+
+// isInner reports whether a name is that of an attribute of Glance's image
+// object (glance.domain) which its API does not mean to expose.
+func isInner(name string) bool {
+	return strings.EqualFold(name, "image_id") || strings.EqualFold(name, "extra_properties")
+}
+
 // task answers POST /v2/tasks. A task of type import makes an image of the
 // caller's project, or of the owner that its input names, out of data that
-// never passes here.
+// never passes here; the other types bring such data into the image that the
+// input names.
 func (p *Proxy) task(w http.ResponseWriter, r *http.Request) {
 	data, parsed, err := p.readJSON(r)
 	if err == nil && p.Policies.Enforcing() {
@@ -162,21 +219,23 @@ func (p *Proxy) taskable(r *http.Request, parsed any) error {
 	if err := p.identify(r.Context(), token, ev); err != nil {
 		return err
 	}
-	owners := []string{ev.identity.ProjectID}
-	for value := parsed; ; {
-		if inner, ok := value.(object); ok {
-			if owner, ok := inner.get("owner"); ok {
-				named, _ := owner.(string)
-				owners = append(owners, named)
-			}
-			if value, ok = inner.get("input"); ok {
-				continue
-			}
-			if value, ok = inner.get("image_properties"); ok {
-				continue
-			}
+	owners, images := named(parsed)
+	owners = append(owners, ev.identity.ProjectID)
+	for i, id := range images {
+		switch {
+		case !canonicalID.MatchString(id):
+			return refusal(codeImageIDInvalid, "image_id", "is not a UUID in lower case with dashes", "write it in lower case")
+		case i > 0 && id != images[0]:
+			return refusal(codeBodyInvalid, "image_id", "names more than one image", "name one")
 		}
-		break
+	}
+	if len(images) > 0 {
+		img, err := p.glance.image(r.Context(), images[0], credentials{token: token}, http.Header{"Accept": r.Header["Accept"], "Origin": r.Header["Origin"]})
+		if err != nil {
+			return err
+		}
+		ev.image = &img
+		owners = append(owners, img.Owner)
 	}
 	for _, owner := range owners {
 		rule, err := p.Policies.For(owner)
@@ -199,6 +258,31 @@ func (p *Proxy) taskable(r *http.Request, parsed any) error {
 	return nil
 }
 
+// named lists the owners and the images that a task's input names, at whatever
+// depth: which of them count depends on the task's type and Glance's release.
+func named(parsed any) (owners, images []string) {
+	switch value := parsed.(type) {
+	case []any:
+		for _, inner := range value {
+			o, i := named(inner)
+			owners, images = append(owners, o...), append(images, i...)
+		}
+	case object:
+		for _, m := range value {
+			text, _ := m.value.(string)
+			switch {
+			case m.name == "owner":
+				owners = append(owners, spellings(text)...)
+			case m.name == "image_id" && m.value != nil:
+				images = append(images, text)
+			}
+			o, i := named(m.value)
+			owners, images = append(owners, o...), append(images, i...)
+		}
+	}
+	return owners, images
+}
+
 // readJSON reads a body of JSON, at most MaxBody bytes.
 func (p *Proxy) readJSON(r *http.Request) (data []byte, parsed any, err error) {
 	data, err = io.ReadAll(io.LimitReader(bodyOf(r), p.MaxBody+1))
@@ -218,9 +302,8 @@ func (p *Proxy) readJSON(r *http.Request) (data []byte, parsed any, err error) {
 }
 
 // readPatch reads the body of a PATCH in either of Glance's media types and
-// returns it as it was understood, with the names of the properties that it
-// changes.
-func (p *Proxy) readPatch(r *http.Request) (data []byte, changed []string, err error) {
+// returns it as it was understood, with the changes that it makes.
+func (p *Proxy) readPatch(r *http.Request) (data []byte, changes []change, err error) {
 	mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	draft, known := patchTypes[mediaType]
 	if !known {
@@ -232,13 +315,13 @@ func (p *Proxy) readPatch(r *http.Request) (data []byte, changed []string, err e
 	if err != nil || parsed == nil {
 		return data, nil, err
 	}
-	data, changed, err = rebuildPatch(parsed, draft)
+	data, changes, err = rebuildPatch(parsed, draft)
 	if err != nil {
 		return nil, nil, refusal(codeBodyInvalid, "", "the body is no patch that every parser reads alike: "+err.Error(),
 			"send a list of operations as the Image API reference describes it")
 	}
 	r.Header.Set("Content-Type", mediaType)
-	return data, changed, nil
+	return data, changes, nil
 }
 
 // setBody replaces the body of a request that was read.

@@ -19,28 +19,33 @@ var patchTypes = map[string]bool{patchType20: true, patchType21: false}
 
 var operations = []string{"add", "remove", "replace"}
 
+// change is what one operation of a patch does.
+type change struct {
+	property string // the first segment of its path
+	value    any    // nil where there is none
+}
+
 // rebuildPatch reads a patch and writes it anew from what was understood, so
 // that Glance can understand no more than that: per operation one of Glance's
-// three names, a path, a value. It returns the names of the properties that
-// are changed.
-func rebuildPatch(parsed any, draft bool) (data []byte, changed []string, err error) {
+// three names, a path, a value. It returns the changes, too.
+func rebuildPatch(parsed any, draft bool) (data []byte, changes []change, err error) {
 	list, ok := parsed.([]any)
 	if !ok {
 		return nil, nil, errors.New("it is not a list")
 	}
 	rebuilt := make([]object, 0, len(list))
 	for i, entry := range list {
-		change, ok := entry.(object)
+		operation, ok := entry.(object)
 		if !ok {
 			return nil, nil, fmt.Errorf("operation %d is not an object", i+1)
 		}
-		op, path, err := operation(change, draft)
+		op, path, err := operationOf(operation, draft)
 		if err != nil {
 			return nil, nil, fmt.Errorf("operation %d %w", i+1, err)
 		}
 		segments, err := pointer(path)
 		if err != nil {
-			return nil, nil, fmt.Errorf("operation %d has the path %q, which %w", i+1, path, err)
+			return nil, nil, fmt.Errorf("operation %d has the path %.64q, which %w", i+1, path, err)
 		}
 		var out object
 		if draft {
@@ -48,29 +53,30 @@ func rebuildPatch(parsed any, draft bool) (data []byte, changed []string, err er
 		} else {
 			out = object{{"op", op}, {"path", canonicalPointer(segments)}}
 		}
-		if value, ok := change.get("value"); ok && op != "remove" {
+		value, ok := operation.get("value")
+		if ok && op != "remove" {
 			out = append(out, member{"value", value})
 		}
 		rebuilt = append(rebuilt, out)
-		changed = append(changed, segments[0])
+		changes = append(changes, change{segments[0], value})
 	}
 	data, err = json.Marshal(rebuilt)
-	return data, changed, err
+	return data, changes, err
 }
 
-// operation returns an operation's name and path.
-func operation(change object, draft bool) (op, path string, err error) {
+// operationOf returns an operation's name and path.
+func operationOf(operation object, draft bool) (op, path string, err error) {
 	where := "path"
 	if draft {
 		for _, name := range operations {
-			if _, ok := change.get(name); ok {
+			if _, ok := operation.get(name); ok {
 				if op != "" {
 					return "", "", errors.New("has more than one operation")
 				}
 				op, where = name, name
 			}
 		}
-	} else if value, ok := change.get("op"); ok {
+	} else if value, ok := operation.get("op"); ok {
 		op, _ = value.(string)
 	}
 	known := false
@@ -80,7 +86,7 @@ func operation(change object, draft bool) (op, path string, err error) {
 	if !known {
 		return "", "", errors.New("is none of add, remove, replace")
 	}
-	value, _ := change.get(where)
+	value, _ := operation.get(where)
 	path, ok := value.(string)
 	if !ok {
 		return "", "", errors.New("has no path")
