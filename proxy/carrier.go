@@ -2,11 +2,13 @@ package proxy
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"sync/atomic"
 	"time"
 )
@@ -15,8 +17,8 @@ import (
 // http.Transport would do, but for one thing: Glance under uWSGI answers early
 // (413, 415, 409), closes with the rest unread, and so resets the connection.
 // Transport then reports the failed write and loses the answer that has already
-// arrived. Here the answer is read while the data is sent, and is looked for
-// once more when sending fails.
+// arrived. Here the answer is read, whole, while the data is sent, and is looked
+// for once more when sending fails.
 //
 // net/http writes the request and reads the answer. When the body ends with an
 // error the connection is closed without another byte.
@@ -60,8 +62,23 @@ func (c *carrier) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
-	answer.Body = &lastBody{answer.Body, conn}
-	return answer, nil
+	defer conn.Close()
+	return whole(answer), nil
+}
+
+// whole reads an answer into memory; Glance's to an upload are a few hundred
+// bytes. One that breaks off, as it may when the connection is reset behind it,
+// is still an answer: its head has said what became of the upload.
+func whole(answer *http.Response) *http.Response {
+	text, _ := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
+	answer.Body.Close()
+	answer.Body = io.NopCloser(bytes.NewReader(text))
+	answer.ContentLength = int64(len(text))
+	answer.TransferEncoding = nil
+	if answer.Header.Get("Content-Length") != "" {
+		answer.Header.Set("Content-Length", strconv.Itoa(len(text)))
+	}
+	return answer
 }
 
 // send writes a request. A *bodyError says that its own body is at fault.
@@ -111,16 +128,4 @@ func (b *sentBody) Read(p []byte) (int, error) {
 		b.err = err
 	}
 	return n, err
-}
-
-// lastBody is the body of the only answer on a connection.
-type lastBody struct {
-	io.ReadCloser
-	conn net.Conn
-}
-
-func (b *lastBody) Close() error {
-	err := b.ReadCloser.Close()
-	b.conn.Close()
-	return err
 }

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -59,9 +58,6 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	} else {
 		body.fail(err)
 	}
-	if answer != nil {
-		answer, err = whole(answer)
-	}
 	cut() // whatever Glance has not been sent by now, it never gets
 	body.stop()
 
@@ -74,7 +70,7 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 		u.event.upstream = answer.StatusCode
 	}
 	switch {
-	case taken && body.reader.Verified() && body.ended.Load():
+	case taken && body.reader.Verified() && body.handed.Load() == u.verifier.Size():
 		if err := p.settle(after, u); err != nil {
 			return nil, err
 		}
@@ -150,29 +146,12 @@ func bodyOf(req *http.Request) io.Reader {
 	return req.Body
 }
 
-// whole reads an answer to an upload into memory, so that the connection is
-// done with. Glance's are a few hundred bytes.
-func whole(answer *http.Response) (*http.Response, error) {
-	defer answer.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
-	if err != nil && answer.StatusCode/100 == 2 {
-		text, err = nil, nil // the head said it all
-	}
-	if err != nil {
-		return nil, err
-	}
-	answer.Body = io.NopCloser(bytes.NewReader(text))
-	answer.ContentLength = int64(len(text))
-	answer.TransferEncoding = nil
-	return answer, nil
-}
-
 // guarded is the body that the transport sends. Unlike the Reader, it may be
 // stopped and asked from another goroutine.
 type guarded struct {
 	reader  *signature.Reader
 	stopped atomic.Bool
-	ended   atomic.Bool // all of it was handed to the carrier
+	handed  atomic.Int64 // bytes given to the carrier
 	err     atomic.Pointer[error]
 }
 
@@ -183,10 +162,8 @@ func (g *guarded) Read(p []byte) (int, error) {
 		return 0, errStopped
 	}
 	n, err := g.reader.Read(p)
-	switch {
-	case err == io.EOF:
-		g.ended.Store(true)
-	case err != nil:
+	g.handed.Add(int64(n))
+	if err != nil && err != io.EOF {
 		g.fail(err)
 	}
 	return n, err
