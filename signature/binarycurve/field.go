@@ -1,0 +1,172 @@
+package binarycurve
+
+import "math/bits"
+
+// maxWords are enough for the field of degree 571.
+const maxWords = 9
+
+// An element is a polynomial over GF(2) of a degree less than its field's: bit
+// i of word j is the coefficient of z^(64j+i). Addition is XOR.
+type element [maxWords]uint64
+
+// A field is GF(2)[z] modulo z^degree + the sum of z^t for t in terms.
+type field struct {
+	degree int
+	words  int   // of an element
+	terms  []int // descending; the first is more than 64 below degree
+}
+
+// fromBytes reads big-endian bytes, at most 72 of them.
+func fromBytes(data []byte) (e element) {
+	for i := range data {
+		e[i/8] |= uint64(data[len(data)-1-i]) << (i % 8 * 8)
+	}
+	return e
+}
+
+// bytes writes an element in (degree + 7) / 8 big-endian bytes.
+func (f *field) bytes(e *element) []byte {
+	data := make([]byte, (f.degree+7)/8)
+	for i := range data {
+		data[len(data)-1-i] = byte(e[i/8] >> (i % 8 * 8))
+	}
+	return data
+}
+
+// contains reports whether e is of a degree less than the field's.
+func (f *field) contains(e *element) bool {
+	for i := maxWords - 1; i >= 0; i-- {
+		if e[i] != 0 {
+			return 64*i+bits.Len64(e[i]) <= f.degree
+		}
+	}
+	return true
+}
+
+func add(x, y *element) (sum element) {
+	for i := range sum {
+		sum[i] = x[i] ^ y[i]
+	}
+	return sum
+}
+
+func (e *element) isZero() bool { return *e == element{} }
+
+// multiply is the left-to-right comb method with windows of four bits: Hankerson,
+// Menezes and Vanstone, Guide to Elliptic Curve Cryptography, algorithm 2.36.
+func (f *field) multiply(x, y *element) element {
+	var multiples [16]element // of y; the degree leaves room for three more bits
+	multiples[1] = *y
+	for i := 2; i < 16; i += 2 {
+		carry := uint64(0)
+		for j, word := range multiples[i/2] {
+			multiples[i][j] = word<<1 | carry
+			carry = word >> 63
+		}
+		multiples[i+1] = add(&multiples[i], y)
+	}
+
+	var product [2 * maxWords]uint64
+	for shift := 60; shift >= 0; shift -= 4 {
+		for i := range f.words {
+			multiple := &multiples[x[i]>>shift&15]
+			for j := range f.words {
+				product[i+j] ^= multiple[j]
+			}
+		}
+		if shift > 0 {
+			for i := 2*f.words - 1; i > 0; i-- {
+				product[i] = product[i]<<4 | product[i-1]>>60
+			}
+			product[0] <<= 4
+		}
+	}
+	return f.reduce(&product)
+}
+
+// spread has the bits of a byte with a zero before each.
+var spread = func() (table [256]uint16) {
+	for i := range table {
+		for bit := range 8 {
+			table[i] |= uint16(i>>bit&1) << (2 * bit)
+		}
+	}
+	return table
+}()
+
+// square spreads the coefficients: in characteristic two there are no others.
+func (f *field) square(x *element) element {
+	var product [2 * maxWords]uint64
+	for i := range f.words {
+		for b := range 8 {
+			product[2*i+b/4] |= uint64(spread[byte(x[i]>>(8*b))]) << (b % 4 * 16)
+		}
+	}
+	return f.reduce(&product)
+}
+
+// squares squares x count times.
+func (f *field) squares(x element, count int) element {
+	for range count {
+		x = f.square(&x)
+	}
+	return x
+}
+
+// reduce replaces z^degree by the lower terms, a word at a time from the top.
+// No word falls back on itself, as every term is more than a word below.
+func (f *field) reduce(product *[2 * maxWords]uint64) (e element) {
+	top, rest := f.degree/64, f.degree%64
+	for i := 2*f.words - 1; i > top; i-- {
+		word := product[i]
+		product[i] = 0
+		for _, term := range f.terms {
+			f.addAt(product, word, 64*i-f.degree+term)
+		}
+	}
+	word := product[top] >> rest
+	product[top] &= 1<<rest - 1
+	for _, term := range f.terms {
+		f.addAt(product, word, term)
+	}
+	copy(e[:], product[:f.words])
+	return e
+}
+
+// addAt adds word times z^position.
+func (f *field) addAt(product *[2 * maxWords]uint64, word uint64, position int) {
+	i, shift := position/64, position%64
+	product[i] ^= word << shift
+	if shift > 0 {
+		product[i+1] ^= word >> (64 - shift)
+	}
+}
+
+// invert returns x^-1 = x^(2^degree - 2), and 0 for 0. After Itoh and Tsujii,
+// powers of the form x^(2^k - 1) are built along the bits of degree - 1.
+func (f *field) invert(x *element) element {
+	exponent := f.degree - 1
+	power, k := *x, 1
+	for bit := bits.Len(uint(exponent)) - 2; bit >= 0; bit-- {
+		shifted := f.squares(power, k)
+		power, k = f.multiply(&shifted, &power), 2*k
+		if exponent>>bit&1 == 1 {
+			power = f.square(&power)
+			power, k = f.multiply(&power, x), k+1
+		}
+	}
+	return f.square(&power)
+}
+
+// solve returns a z with z² + z = c, if there is one; the other is z + 1. The
+// half-trace gives it, as the degree is odd (SEC 1, section 2.3.4, and Guide
+// to Elliptic Curve Cryptography, section 3.6.2).
+func (f *field) solve(c *element) (z element, ok bool) {
+	z = *c
+	for range (f.degree - 1) / 2 {
+		z = f.squares(z, 2)
+		z = add(&z, c)
+	}
+	squared := f.square(&z)
+	return z, add(&squared, &z) == *c
+}
