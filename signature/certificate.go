@@ -12,8 +12,9 @@ import (
 // the key, and what a policy asks about. That it was read says nothing about
 // trust, dates or the strength of its key.
 type Certificate struct {
-	// PublicKey is a *rsa.PublicKey, *dsa.PublicKey or *ecdsa.PublicKey, or of
-	// another type that crypto/x509 returns and NewVerifier refuses.
+	// PublicKey is a *rsa.PublicKey, *dsa.PublicKey, *ecdsa.PublicKey or
+	// *binarycurve.PublicKey, or of another type that crypto/x509 returns and
+	// NewVerifier refuses.
 	PublicKey any
 
 	NotBefore, NotAfter time.Time // both inclusive

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/countersign/countersign/signature"
+	"github.com/countersign/countersign/signature/binarycurve"
 )
 
 var (
@@ -143,7 +144,7 @@ func TestParseCertificateRefuses(t *testing.T) {
 
 // TestUnusualCertificates reads what crypto/x509 refuses and cursive loads.
 func TestUnusualCertificates(t *testing.T) {
-	for _, name := range []string{"negative.crt", "rsapss.crt", "compressed.crt"} {
+	for _, name := range []string{"negative.crt", "rsapss.crt", "compressed.crt", "sect409k1.crt", "sect409r1.crt", "sect571k1.crt", "sect571r1.crt", "sectcompressed.crt"} {
 		block, _ := pem.Decode(read(t, name))
 		if parsed, err := x509.ParseCertificate(block.Bytes); err == nil && parsed.PublicKey != nil {
 			t.Errorf("%s: crypto/x509 reads it, so that the test shows nothing", name)
@@ -167,7 +168,11 @@ func TestUnusualCertificates(t *testing.T) {
 		t.Errorf("the key of a certificate with a negative serial number was read as another")
 	}
 
-	for _, name := range []string{"sect409k1.crt", "brainpoolP384r1.crt", "explicit.crt", "ed448.crt", "restricted.crt"} {
+	if !certificate(t, "sectcompressed.crt").PublicKey.(*binarycurve.PublicKey).Equal(certificate(t, "sect571r1.crt").PublicKey) {
+		t.Errorf("the compressed point on a binary curve was read as another key")
+	}
+
+	for _, name := range []string{"sectexplicit.crt", "brainpoolP384r1.crt", "explicit.crt", "ed448.crt", "restricted.crt"} {
 		_, err := signature.ParseCertificate(read(t, name))
 		t.Log(name)
 		checkRefusal(t, err, signature.CodeKeyUnsupported, signature.PropertyCertificate, "this release cannot read")
@@ -272,7 +277,7 @@ func FuzzParseCertificate(f *testing.F) {
 	for _, key := range []string{"RSA 1024", "P-256", "P-384", "P-521"} {
 		f.Add(selfSigned(f, key))
 	}
-	for _, name := range []string{"dsa1024.crt", "compressed.crt", "explicit.crt", "negative.crt", "rsapss.crt", "restricted.crt", "sect409k1.crt", "trusted.crt"} {
+	for _, name := range []string{"dsa1024.crt", "compressed.crt", "explicit.crt", "negative.crt", "rsapss.crt", "restricted.crt", "sect409k1.crt", "sectcompressed.crt", "sectexplicit.crt", "trusted.crt"} {
 		f.Add(read(f, name))
 		block, _ := pem.Decode(read(f, name))
 		f.Add(block.Bytes)
@@ -349,5 +354,34 @@ func TestCompressedPoints(t *testing.T) {
 		_, err := signature.ParseCertificate(der)
 		t.Log(name)
 		checkRefusal(t, err, signature.CodeKeyUnsupported, signature.PropertyCertificate, "must name its curve")
+	}
+}
+
+// TestUnsoundBinaryPoints puts points into a certificate that are none of the
+// group its key belongs to.
+func TestUnsoundBinaryPoints(t *testing.T) {
+	block, _ := pem.Decode(read(t, "sect409k1.crt"))
+	size := (binarycurve.SECT409K1().BitSize() + 7) / 8
+	orderTwo := make([]byte, 1+2*size) // (0, 1)
+	orderTwo[0], orderTwo[2*size] = 4, 1
+	for name, point := range map[string][]byte{
+		"nothing":   {},
+		"infinity":  {0},
+		"zeros":     append([]byte{4}, make([]byte, 2*size)...),
+		"order two": orderTwo,
+		"other":     certificate(t, "sect571k1.crt").PublicKey.(*binarycurve.PublicKey).Bytes(),
+	} {
+		der := reencode(t, block.Bytes, func(tbs []asn1.RawValue) {
+			var info struct {
+				Algorithm asn1.RawValue
+				Key       asn1.BitString
+			}
+			must(asn1.Unmarshal(tbs[6].FullBytes, &info))
+			info.Key = asn1.BitString{Bytes: point, BitLength: 8 * len(point)}
+			tbs[6] = asn1.RawValue{FullBytes: must(asn1.Marshal(info))}
+		})
+		_, err := signature.ParseCertificate(der)
+		t.Log(name)
+		checkRefusal(t, err, signature.CodeKeyUnsupported, signature.PropertyCertificate, "no point of its curve's group")
 	}
 }

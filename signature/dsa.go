@@ -5,6 +5,9 @@ package signature
 import (
 	"crypto/dsa"
 	"crypto/rand"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"fmt"
 	"math/big"
 )
 
@@ -91,4 +94,52 @@ func newDSAPrivateKey(p, q, g, x *big.Int) *dsa.PrivateKey {
 		key.Y = new(big.Int).Exp(g, x, p)
 	}
 	return key
+}
+
+// generateDSA makes parameters and a key (FIPS 186-4, appendices A and B).
+func generateDSA(bits int) (*dsa.PrivateKey, error) {
+	var sizes dsa.ParameterSizes
+	switch bits {
+	default:
+		return nil, fmt.Errorf("a DSA key of %d bits is not made: use 2048 or 3072", bits)
+	case 2048:
+		sizes = dsa.L2048N256
+	case 3072:
+		sizes = dsa.L3072N256
+	}
+	key := new(dsa.PrivateKey)
+	if err := dsa.GenerateParameters(&key.Parameters, rand.Reader, sizes); err != nil {
+		return nil, err
+	}
+	return key, dsa.GenerateKey(key, rand.Reader)
+}
+
+// dsaAlgorithm is the AlgorithmIdentifier of RFC 3279, section 2.3.2.
+func dsaAlgorithm(key *dsa.PublicKey) (pkix.AlgorithmIdentifier, error) {
+	parameters, err := asn1.Marshal(struct{ P, Q, G *big.Int }{key.P, key.Q, key.G})
+	return pkix.AlgorithmIdentifier{Algorithm: oidDSA, Parameters: asn1.RawValue{FullBytes: parameters}}, err
+}
+
+func marshalDSAPublicKey(key *dsa.PublicKey) ([]byte, error) {
+	algorithm, err := dsaAlgorithm(key)
+	if err != nil {
+		return nil, err
+	}
+	y, err := asn1.Marshal(key.Y)
+	if err != nil {
+		return nil, err
+	}
+	return asn1.Marshal(publicKeyInfo{Algorithm: algorithm, Key: bitString(y)})
+}
+
+func marshalDSAPKCS8(key *dsa.PrivateKey) ([]byte, error) {
+	algorithm, err := dsaAlgorithm(&key.PublicKey)
+	if err != nil {
+		return nil, err
+	}
+	x, err := asn1.Marshal(key.X)
+	if err != nil {
+		return nil, err
+	}
+	return asn1.Marshal(newPrivateKeyInfo{Algorithm: algorithm, PrivateKey: x})
 }

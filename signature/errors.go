@@ -21,7 +21,7 @@ const (
 	// CodePropertyInvalid: a property has a value that nothing could satisfy.
 	CodePropertyInvalid Code = "property_invalid"
 	// CodeKeyTypeUnsupported: OpenStack knows the key type, this release
-	// cannot verify it.
+	// cannot verify it. At present there is no such type.
 	CodeKeyTypeUnsupported Code = "key_type_unsupported"
 	// CodeCertificateUnreadable: the payload is not one readable X.509
 	// certificate.

@@ -28,6 +28,12 @@ func TestOpenSSL(t *testing.T) {
 		{"dsa2048.crt", "dsa2048.sha512.sig", signature.SHA512, signature.DSA, false},
 		{"secp384r1.crt", "secp384r1.sha384.sig", signature.SHA384, signature.SECP384R1, false},
 		{"secp521r1.crt", "secp521r1.sha512.sig", signature.SHA512, signature.SECP521R1, false},
+		{"sect409k1.crt", "sect409k1.sha512.sig", signature.SHA512, signature.SECT409K1, false},
+		{"sect409r1.crt", "sect409r1.sha384.sig", signature.SHA384, signature.SECT409R1, false},
+		{"sect409r1.crt", "sect409r1.sha512.sig", signature.SHA512, signature.SECT409R1, false},
+		{"sect571k1.crt", "sect571k1.sha224.sig", signature.SHA224, signature.SECT571K1, false},
+		{"sect571r1.crt", "sect571r1.sha256.sig", signature.SHA256, signature.SECT571R1, false},
+		{"sectcompressed.crt", "sect571r1.sha256.sig", signature.SHA256, signature.SECT571R1, false},
 	} {
 		data := read(t, "image")
 		spec := signature.Spec{Signature: read(t, test.signature), HashMethod: test.method, KeyType: test.keyType}

@@ -19,8 +19,8 @@ var (
 
 // ParsePrivateKey reads an unencrypted private key in PEM or DER: PKCS#8,
 // PKCS#1, SEC 1, or the form of OpenSSL's "DSA PRIVATE KEY". In PEM the first
-// private key counts. It returns a *rsa.PrivateKey, *dsa.PrivateKey or
-// *ecdsa.PrivateKey that Sign takes. No error contains anything of the key.
+// private key counts. It returns a *rsa.PrivateKey, *dsa.PrivateKey,
+// *ecdsa.PrivateKey or *binarycurve.PrivateKey that Sign takes. No error contains anything of the key.
 func ParsePrivateKey(data []byte) (any, error) {
 	der, err := privateKeyDER(data)
 	if err != nil {
@@ -80,6 +80,12 @@ func decodePrivateKey(der []byte) (any, error) {
 	if key, ok := decodeDSAPKCS8(der); ok {
 		return key, nil
 	}
+	if key, ok := decodeSECT(der, nil); ok {
+		return key, nil
+	}
+	if key, ok := decodeSECTPKCS8(der); ok {
+		return key, nil
+	}
 	if isEncryptedPKCS8(der) {
 		return nil, errEncrypted
 	}
@@ -111,6 +117,13 @@ type privateKeyInfo struct {
 	Algorithm  pkix.AlgorithmIdentifier
 	PrivateKey []byte
 	Attributes asn1.RawValue `asn1:"optional,tag:0"`
+}
+
+// newPrivateKeyInfo is a privateKeyInfo without attributes, to be written.
+type newPrivateKeyInfo struct {
+	Version    int
+	Algorithm  pkix.AlgorithmIdentifier
+	PrivateKey []byte
 }
 
 var oidDSA = asn1.ObjectIdentifier{1, 2, 840, 10040, 4, 1}

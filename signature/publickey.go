@@ -5,6 +5,8 @@ import (
 	"crypto/ed25519"
 	"crypto/rsa"
 	"fmt"
+
+	"github.com/countersign/countersign/signature/binarycurve"
 )
 
 // minKeyBits is the least length of an RSA modulus or a DSA prime. It is also
@@ -41,6 +43,11 @@ func fittingType(publicKey any) KeyType {
 			return ""
 		}
 		return keyTypeOf(key.Curve)
+	case *binarycurve.PublicKey:
+		if key == nil {
+			return ""
+		}
+		return sectKeyType(key.Curve())
 	}
 }
 
@@ -57,6 +64,11 @@ func describeKey(publicKey any) string {
 			return "an EC key on no curve"
 		}
 		return "an EC key on curve " + key.Curve.Params().Name
+	case *binarycurve.PublicKey:
+		if key == nil || key.Curve() == nil {
+			return "an EC key on no curve"
+		}
+		return "an EC key on curve " + key.Curve().Name()
 	case ed25519.PublicKey:
 		return "an Ed25519 key"
 	}

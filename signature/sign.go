@@ -6,13 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/countersign/countersign/signature/binarycurve"
 )
 
-var errUnsupportedPrivateKey = errors.New("private key is not usable for images: use RSA, DSA, or EC on secp384r1 (P-384) or secp521r1 (P-521)")
+var errUnsupportedPrivateKey = errors.New("private key is not usable for images: use RSA, DSA, or EC on secp384r1 (P-384), secp521r1 (P-521), sect409k1, sect409r1, sect571k1 or sect571r1")
 
 // Sign reads the image to its end and returns its signature, not yet in
 // base64, with the key type to go with it. The key is a *rsa.PrivateKey,
-// *dsa.PrivateKey or *ecdsa.PrivateKey, as ParsePrivateKey returns it.
+// *dsa.PrivateKey, *ecdsa.PrivateKey or *binarycurve.PrivateKey, as
+// ParsePrivateKey returns it.
 // RSA-PSS is given the longest salt, the one that every Glance and Nova
 // accepts. A key that NewVerifier would refuse is refused.
 func Sign(key any, method HashMethod, image io.Reader) ([]byte, KeyType, error) {
@@ -40,6 +43,8 @@ func Sign(key any, method HashMethod, image io.Reader) ([]byte, KeyType, error) 
 		sig, err = signDSA(key, digest)
 	case *ecdsa.PrivateKey:
 		sig, err = signECDSA(key, digest)
+	case *binarycurve.PrivateKey:
+		sig, err = signSECT(key, digest)
 	}
 	if err != nil {
 		return nil, "", fmt.Errorf("signing: %w", err)
@@ -64,6 +69,13 @@ func checkPrivateKey(key any) (KeyType, error) {
 			return "", errUnsupportedPrivateKey
 		}
 		unsound = checkECDSA(&key.PublicKey)
+	case *binarycurve.PrivateKey:
+		if key != nil {
+			keyType = sectKeyType(key.Curve())
+		}
+		if keyType == "" {
+			return "", errUnsupportedPrivateKey
+		}
 	}
 	if unsound != nil {
 		return "", fmt.Errorf("private key is %v", unsound)

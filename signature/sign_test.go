@@ -11,6 +11,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/asn1"
+	"encoding/pem"
 	"errors"
 	"math/big"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"testing/iotest"
 
 	"github.com/countersign/countersign/signature"
+	"github.com/countersign/countersign/signature/binarycurve"
 )
 
 //lint:file-ignore SA1019 DSA keys are read here.
@@ -57,6 +59,8 @@ func TestSignRefuses(t *testing.T) {
 		{"nothing", nil, signature.SHA256, "RSA, DSA, or EC"},
 		{"public key", keys()["P-384"].Public(), signature.SHA256, "RSA, DSA, or EC"},
 		{"no curve", &ecdsa.PrivateKey{}, signature.SHA256, "secp384r1"},
+		{"nil SECT", (*binarycurve.PrivateKey)(nil), signature.SHA256, "sect409k1"},
+		{"empty SECT", &binarycurve.PrivateKey{}, signature.SHA256, "sect409k1"},
 		{"even RSA", &even, signature.SHA256, "private key is an RSA key whose modulus is even"},
 		{"empty DSA", &dsa.PrivateKey{}, signature.SHA256, "private key is a DSA key that lacks a number"},
 		{"hash method", keys()["P-384"], "sha256", "exactly SHA-256"},
@@ -121,6 +125,12 @@ func TestParseOpenSSLKeys(t *testing.T) {
 	if !key.PublicKey.Equal(certificate(t, "secp384r1.crt").PublicKey) {
 		t.Errorf("secp384r1.ecparam.pem: not the key of its certificate")
 	}
+	for name, owner := range map[string]string{"sect409k1.pkcs8.pem": "sect409k1.crt", "sect571r1.ecparam.pem": "sect571r1.crt"} {
+		key := privateKey(t, name).(*binarycurve.PrivateKey)
+		if !key.Public().(*binarycurve.PublicKey).Equal(certificate(t, owner).PublicKey) {
+			t.Errorf("%s: not the key of its certificate", name)
+		}
+	}
 }
 
 func TestParsePrivateKeyRefuses(t *testing.T) {
@@ -130,6 +140,15 @@ func TestParsePrivateKeyRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	p224 := must(ecdsa.GenerateKey(elliptic.P224(), rand.Reader))
+	sect, _ := pem.Decode(read(t, "sect409k1.pkcs8.pem"))
+	otherPublic := bytes.Clone(sect.Bytes)
+	otherPublic[len(otherPublic)-1] ^= 1
+	type sec1 struct {
+		Version int
+		Key     []byte
+		Curve   asn1.ObjectIdentifier `asn1:"optional,explicit,tag:0"`
+	}
+	k409 := binarycurve.SECT409K1()
 	oddRSA := must(asn1.Marshal([]int{0, 15, 3, 3, 3, 5, 1, 1, 2})) // of the shape of PKCS#1
 	for _, test := range []struct {
 		name string
@@ -148,6 +167,13 @@ func TestParsePrivateKeyRefuses(t *testing.T) {
 		{"empty", nil, "not a private key"},
 		{"cut", p256[:len(p256)-1], "not a private key"},
 		{"trailing byte", append(bytes.Clone(p256), 0), "not a private key"},
+		{"sect409k1, explicit", read(t, "sectexplicit.pem"), "not a private key"},
+		{"sect409k1, other public key", otherPublic, "sect409k1"},
+		{"sect409k1, zero", must(asn1.Marshal(sec1{1, []byte{0}, k409.OID()})), "not a private key"},
+		{"sect409k1, order", must(asn1.Marshal(sec1{1, k409.Order().Bytes(), k409.OID()})), "not a private key"},
+		{"sect409k1, version 2", must(asn1.Marshal(sec1{2, []byte{5}, k409.OID()})), "not a private key"},
+		{"no curve", must(asn1.Marshal(sec1{Version: 1, Key: []byte{5}})), "not a private key"},
+		{"sect283k1", must(asn1.Marshal(sec1{1, []byte{5}, asn1.ObjectIdentifier{1, 3, 132, 0, 16}})), "not a private key"},
 		{"small DSA", must(asn1.Marshal([]int{0, 23, 11, 2, 8, 3})), "private key is a DSA key of 5 bits"},
 	} {
 		key, err := signature.ParsePrivateKey(test.data)
@@ -159,7 +185,7 @@ func TestParsePrivateKeyRefuses(t *testing.T) {
 
 // FuzzParsePrivateKey checks that whatever is taken for a key can sign.
 func FuzzParsePrivateKey(f *testing.F) {
-	for _, name := range []string{"dsa2048.pkcs8.pem", "dsa2048.traditional.pem", "encrypted.pkcs8.der", "secp384r1.ecparam.pem"} {
+	for _, name := range []string{"dsa2048.pkcs8.pem", "dsa2048.traditional.pem", "encrypted.pkcs8.der", "secp384r1.ecparam.pem", "sect409k1.pkcs8.pem", "sect571r1.ecparam.pem"} {
 		f.Add(read(f, name))
 	}
 	f.Add(must(x509.MarshalPKCS8PrivateKey(keys()["RSA 1024"])))

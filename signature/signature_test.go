@@ -32,10 +32,6 @@ func TestParse(t *testing.T) {
 				signature.PropertyHashMethod, string(method),
 				signature.PropertyKeyType, string(keyType),
 				"os_distro", "debian"))
-			if !keyType.Supported() {
-				checkRefusal(t, err, signature.CodeKeyTypeUnsupported, signature.PropertyKeyType, "not yet verified by this release")
-				continue
-			}
 			if err != nil {
 				t.Errorf("Parse with %s and %s: %v", method, keyType, err)
 				continue
@@ -148,7 +144,7 @@ func TestParseHashMethod(t *testing.T) {
 }
 
 func TestParseKeyType(t *testing.T) {
-	const all = "one of RSA-PSS, DSA, ECC_SECP521R1, ECC_SECP384R1"
+	const all = "one of RSA-PSS, DSA, ECC_SECT571K1, ECC_SECT409K1, ECC_SECT571R1, ECC_SECT409R1, ECC_SECP521R1, ECC_SECP384R1"
 	for _, test := range []struct{ value, says string }{
 		{"", "is empty"},
 		{"RSA", "exactly RSA-PSS"},
@@ -161,8 +157,11 @@ func TestParseKeyType(t *testing.T) {
 		{"SECP384R1", "exactly ECC_SECP384R1"},
 		{"ECC-SECP384R1", "exactly ECC_SECP384R1"},
 		{"P-521", "exactly ECC_SECP521R1"},
-		{"SECT571K1", "ECC_SECT571K1 and this release cannot verify"},
-		{"ecc_sect409r1", "ECC_SECT409R1 and this release cannot verify"},
+		{"SECT571K1", "exactly ECC_SECT571K1"},
+		{"ecc_sect409r1", "exactly ECC_SECT409R1"},
+		{"K-409", "exactly ECC_SECT409K1"},
+		{"NIST B-571", "exactly ECC_SECT571R1"},
+		{"sect283k1", all},
 		{"ECC-CURVES", all},
 		{"ECC", all},
 		{"ECDSA", all},

@@ -32,8 +32,8 @@ type scheme interface {
 // the spec names, that its numbers are sound, and that the signature has the
 // form such a key gives it. Whatever can be refused before the data is seen is
 // refused here, with a *PropertyError. The key is a *rsa.PublicKey,
-// *dsa.PublicKey or *ecdsa.PublicKey, as ParseCertificate returns it, and must
-// not be changed afterwards.
+// *dsa.PublicKey, *ecdsa.PublicKey or *binarycurve.PublicKey, as
+// ParseCertificate returns it, and must not be changed afterwards.
 func NewVerifier(spec Spec, publicKey any) (*Verifier, error) {
 	if spec.HashMethod.Hash() == 0 {
 		_, err := parseHashMethod(string(spec.HashMethod))
@@ -51,6 +51,8 @@ func NewVerifier(spec Spec, publicKey any) (*Verifier, error) {
 		scheme, err = newDSA(spec, publicKey)
 	case SECP384R1, SECP521R1:
 		scheme, err = newECDSA(spec, publicKey)
+	case SECT409K1, SECT409R1, SECT571K1, SECT571R1:
+		scheme, err = newSECT(spec, publicKey)
 	}
 	if err != nil {
 		return nil, err

@@ -18,6 +18,7 @@ import (
 	"testing"
 
 	"github.com/countersign/countersign/signature"
+	"github.com/countersign/countersign/signature/binarycurve"
 )
 
 const image = "the bytes of an image"
@@ -41,6 +42,10 @@ func keyPairs(t testing.TB) []keyPair {
 		"P-521":    must(ecdsa.GenerateKey(elliptic.P521(), rand.Reader)),
 	} {
 		pairs = append(pairs, keyPair{name, keys()[name], keys()[name].Public(), others.Public()})
+	}
+	for _, curve := range binarycurve.Curves() {
+		key := must(binarycurve.GenerateKey(curve, rand.Reader))
+		pairs = append(pairs, keyPair{curve.Name(), key, key.Public(), must(binarycurve.GenerateKey(curve, rand.Reader)).Public()})
 	}
 	return pairs
 }
@@ -238,6 +243,8 @@ func TestSignatureForms(t *testing.T) {
 	}
 	refuse("ECDSA", p384, &p384.PublicKey, p384.Params().N, 48)
 	refuse("DSA", dsaKey, &dsaKey.PublicKey, dsaKey.Q, 32)
+	sect := must(binarycurve.GenerateKey(binarycurve.SECT409K1(), rand.Reader))
+	refuse("SECT", sect, sect.Public(), sect.Curve().Order(), 51)
 
 	// Of r, s and r, n-s both are right for ECDSA; one of them is high.
 	spec := sign(t, p384, signature.SHA256, image)
@@ -258,6 +265,8 @@ func TestSignatureForms(t *testing.T) {
 func TestKeyTypeMismatch(t *testing.T) {
 	public := map[string]any{
 		"DSA":     certificate(t, "dsa2048.crt").PublicKey,
+		"K-409":   certificate(t, "sect409k1.crt").PublicKey,
+		"B-571":   certificate(t, "sect571r1.crt").PublicKey,
 		"Ed25519": ed25519.PublicKey(make([]byte, 32)),
 		"nothing": nil,
 		"private": keys()["P-384"],
@@ -280,6 +289,11 @@ func TestKeyTypeMismatch(t *testing.T) {
 		{signature.SECP384R1, "P-521", "set img_signature_key_type to ECC_SECP521R1"},
 		{signature.SECP384R1, "P-256", "holds an EC key on curve P-256"},
 		{signature.SECP384R1, "RSA 2048", "holds an RSA key"},
+		{signature.SECP384R1, "K-409", "set img_signature_key_type to ECC_SECT409K1"},
+		{signature.SECT409R1, "K-409", "holds an EC key on curve sect409k1"},
+		{signature.SECT571K1, "B-571", "set img_signature_key_type to ECC_SECT571R1"},
+		{signature.SECT571R1, "P-521", "set img_signature_key_type to ECC_SECP521R1"},
+		{signature.SECT571R1, "nothing", "a key of another kind"},
 		{signature.SECP521R1, "P-384", "set img_signature_key_type to ECC_SECP384R1"},
 		{signature.SECP521R1, "DSA", "set img_signature_key_type to DSA"},
 		{signature.SECP521R1, "private", "a key of another kind"},
@@ -301,7 +315,8 @@ func TestHandmadeSpec(t *testing.T) {
 		{signature.Spec{HashMethod: "SHA-1"}, signature.CodePropertyInvalid, signature.PropertyHashMethod},
 		{signature.Spec{HashMethod: signature.SHA256}, signature.CodePropertyInvalid, signature.PropertyKeyType},
 		{signature.Spec{HashMethod: signature.SHA256, KeyType: "rsa-pss"}, signature.CodePropertyInvalid, signature.PropertyKeyType},
-		{signature.Spec{HashMethod: signature.SHA256, KeyType: signature.SECT571R1}, signature.CodeKeyTypeUnsupported, signature.PropertyKeyType},
+		{signature.Spec{HashMethod: signature.SHA256, KeyType: "ECC_SECT283K1"}, signature.CodePropertyInvalid, signature.PropertyKeyType},
+		{signature.Spec{HashMethod: signature.SHA256, KeyType: signature.SECT571R1}, signature.CodeKeyTypeMismatch, signature.PropertyKeyType},
 	} {
 		v, err := signature.NewVerifier(test.spec, key)
 		if v != nil {
@@ -355,6 +370,8 @@ func TestHostileKeys(t *testing.T) {
 		{"y = 1", signature.DSA, changed(func(k *dsa.PublicKey) { k.Y = big.NewInt(1) }), signature.CodeKeyUnsupported},
 		{"y = p", signature.DSA, changed(func(k *dsa.PublicKey) { k.Y = k.P }), signature.CodeKeyUnsupported},
 
+		{"nil SECT", signature.SECT409K1, (*binarycurve.PublicKey)(nil), signature.CodeKeyTypeMismatch},
+		{"empty SECT", signature.SECT409K1, new(binarycurve.PublicKey), signature.CodeKeyTypeMismatch},
 		{"nil EC", signature.SECP384R1, (*ecdsa.PublicKey)(nil), signature.CodeKeyTypeMismatch},
 		{"no curve", signature.SECP384R1, &ecdsa.PublicKey{}, signature.CodeKeyTypeMismatch},
 		{"no point", signature.SECP384R1, &ecdsa.PublicKey{Curve: elliptic.P384()}, signature.CodeKeyUnsupported},

@@ -8,7 +8,10 @@ import (
 	"encoding/asn1"
 	"fmt"
 	"math/big"
+	"strings"
 	"time"
+
+	"github.com/countersign/countersign/signature/binarycurve"
 )
 
 // x509Certificate is Certificate of RFC 5280, section 4.1, with everything
@@ -48,7 +51,7 @@ var (
 
 // walkCertificate reads key, dates and names of a certificate that crypto/x509
 // refuses as a whole: for a negative serial number, a name in an odd string
-// type, an extension it finds malformed, a compressed point.
+// type, an extension it finds malformed, a compressed point, a binary curve.
 func walkCertificate(der []byte) (*Certificate, error) {
 	var parsed x509Certificate
 	rest, err := asn1.Unmarshal(der, &parsed)
@@ -90,6 +93,11 @@ func walkPublicKey(info publicKeyInfo) (any, error) {
 		// With parameters the key would be bound to one hash and salt.
 		algorithm.Equal(oidRSAPSS) && len(parameters) == 0:
 		key, err = x509.ParsePKCS1PublicKey(info.Key.RightAlign())
+	case algorithm.Equal(oidEC) && sectCurve(parameters) != nil:
+		key, err = binarycurve.ParsePoint(sectCurve(parameters), info.Key.RightAlign())
+		if err != nil {
+			return nil, unsoundKey("an EC key that is no point of its curve's group").inCertificate()
+		}
 	case algorithm.Equal(oidEC) && isCompressed(info.Key.Bytes):
 		key, err = decompress(parameters, info.Key.Bytes)
 	}
@@ -98,7 +106,7 @@ func walkPublicKey(info publicKeyInfo) (any, error) {
 			Code:     CodeKeyUnsupported,
 			Property: PropertyCertificate,
 			Problem:  "names a certificate whose key is of a kind that this release cannot read",
-			Cure:     signWithSupported() + "; an EC key must name its curve",
+			Cure:     "sign with a key of one of the types " + strings.Join(keyTypeNames(), ", ") + "; an EC key must name its curve",
 		}
 	}
 	return key, nil
@@ -109,7 +117,7 @@ func isCompressed(point []byte) bool {
 }
 
 // decompress reads a compressed point (SEC 1, section 2.3.4) on one of the
-// curves that NewVerifier takes.
+// prime curves that NewVerifier takes.
 func decompress(parameters, point []byte) (*ecdsa.PublicKey, error) {
 	var curveID asn1.ObjectIdentifier
 	if rest, err := asn1.Unmarshal(parameters, &curveID); err != nil || len(rest) > 0 {

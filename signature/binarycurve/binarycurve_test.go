@@ -94,7 +94,6 @@ func TestMultiples(t *testing.T) {
 	for _, book := range textbooks(t) {
 		for _, k := range []*big.Int{
 			big.NewInt(1), big.NewInt(2), big.NewInt(3), big.NewInt(1 << 40),
-			new(big.Int).Sub(book.n, big.NewInt(2)),
 			new(big.Int).Sub(book.n, big.NewInt(1)),
 			new(big.Int).Rsh(book.n, 1),
 		} {
@@ -128,6 +127,16 @@ func TestSignVerify(t *testing.T) {
 			if !binarycurve.Verify(public, data, r, new(big.Int).Sub(n, s)) {
 				t.Errorf("%s, digest of %d bytes: r, n-s does not verify", curve.Name(), length)
 			}
+			if length > 0 {
+				data[0] ^= 0x80
+				if binarycurve.Verify(public, data, r, s) {
+					t.Errorf("%s: verified over another digest", curve.Name())
+				}
+				data[0] ^= 0x80
+			}
+			if length != 64 {
+				continue
+			}
 			for name, no := range map[string]bool{
 				"s, r":      binarycurve.Verify(public, data, s, r),
 				"r+1, s":    binarycurve.Verify(public, data, new(big.Int).Add(r, one), s),
@@ -147,12 +156,6 @@ func TestSignVerify(t *testing.T) {
 			} {
 				if no {
 					t.Errorf("%s, digest of %d bytes: %s verified", curve.Name(), length, name)
-				}
-			}
-			if length > 0 {
-				data[0] ^= 0x80
-				if binarycurve.Verify(public, data, r, s) {
-					t.Errorf("%s: verified over another digest", curve.Name())
 				}
 			}
 		}

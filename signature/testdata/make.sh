@@ -40,19 +40,31 @@ openssl pkcs8 -topk8 -in "$work/dsa1024.key" -passout pass:secret -out encrypted
 openssl dsa -in "$work/dsa1024.key" -aes128 -passout pass:secret -out encrypted.traditional.pem
 openssl pkcs8 -in encrypted.pkcs8.pem -passin pass:secret -topk8 -passout pass:secret -outform DER -out encrypted.pkcs8.der
 
-for curve in secp384r1 secp521r1 prime256v1 sect409k1 brainpoolP384r1; do
+for curve in secp384r1 secp521r1 prime256v1 brainpoolP384r1 sect409k1 sect409r1 sect571k1 sect571r1; do
 	openssl ecparam -genkey -name "$curve" -out "$work/$curve.key"
 	certify "$curve"
 done
 sign secp384r1 sha384
 sign secp521r1 sha512
 cp "$work/secp384r1.key" secp384r1.ecparam.pem
+sign sect409k1 sha512
+sign sect409r1 sha384
+sign sect409r1 sha512
+sign sect571k1 sha224
+sign sect571r1 sha256
+openssl pkcs8 -topk8 -nocrypt -in "$work/sect409k1.key" -out sect409k1.pkcs8.pem
+cp "$work/sect571r1.key" sect571r1.ecparam.pem
 
 # What crypto/x509 does not parse.
 openssl ec -in "$work/secp384r1.key" -conv_form compressed -out "$work/compressed.key"
 certify compressed
 openssl ec -in "$work/secp384r1.key" -param_enc explicit -out "$work/explicit.key"
 certify explicit
+openssl ec -in "$work/sect571r1.key" -conv_form compressed -out "$work/sectcompressed.key"
+certify sectcompressed
+openssl ec -in "$work/sect409k1.key" -param_enc explicit -out "$work/sectexplicit.key"
+certify sectexplicit
+cp "$work/sectexplicit.key" sectexplicit.pem
 cp "$work/rsa.key" "$work/negative.key"
 certify negative -set_serial -5
 openssl genpkey -quiet -algorithm RSA-PSS -pkeyopt rsa_keygen_bits:2048 -out "$work/rsapss.key"
