@@ -29,6 +29,7 @@ func (c *Config) check(faults *Error) {
 		least, end time.Duration // least <= value < end
 	}{
 		{"POLICY_INTERVAL", c.PolicyInterval, 100 * time.Millisecond, 24 * time.Hour},
+		{"PROBE_INTERVAL", c.ProbeInterval, time.Second, time.Hour},
 		{"PROJECT_REFRESH", c.ProjectRefresh, time.Second, 24 * time.Hour},
 		{"SHUTDOWN_DELAY", c.ShutdownDelay, 0, 24 * time.Hour},
 		{"SHUTDOWN_TIMEOUT", c.ShutdownTimeout, 0, 7 * 24 * time.Hour},
@@ -72,12 +73,17 @@ func (c *Config) check(faults *Error) {
 }
 
 func (c *Config) checkListen(faults *Error) {
-	_, port, err := net.SplitHostPort(c.Listen)
-	if err == nil {
-		_, err = strconv.ParseUint(port, 10, 16)
-	}
-	if err != nil {
-		faults.add(Prefix+"LISTEN", "%q is not an address to listen on; expected host:port or :port, such as :9292", c.Listen)
+	for variable, address := range map[string]string{"LISTEN": c.Listen, "ADMIN_LISTEN": c.AdminListen} {
+		if variable == "ADMIN_LISTEN" && address == Off {
+			continue
+		}
+		_, port, err := net.SplitHostPort(address)
+		if err == nil {
+			_, err = strconv.ParseUint(port, 10, 16)
+		}
+		if err != nil {
+			faults.add(Prefix+variable, "%q is not an address to listen on; expected host:port or :port, such as :9292", address)
+		}
 	}
 }
 

@@ -29,11 +29,17 @@ import (
 // Prefix begins the name of every setting that is Countersign's own.
 const Prefix = "COUNTERSIGN_"
 
+// Off is the value that switches a listener off.
+const Off = "off"
+
 // Config is everything the environment decides. Durations are written as Go
 // writes them (90s, 10m). The help tags make the table in the README.
 type Config struct {
 	// Listen is host:port; an empty host means every address.
 	Listen string `env:"LISTEN" envDefault:":9292" help:"Address and port to serve on."`
+
+	// AdminListen is Off for no such listener.
+	AdminListen string `env:"ADMIN_LISTEN" envDefault:"127.0.0.1:9293" help:"Address and port of /livez, /readyz and /metrics, or off. They ask for no password: keep them where only operators reach them."`
 
 	// TLSCertFile and TLSKeyFile are PEM; both or none. Without them we
 	// serve plain HTTP, for a load balancer or mesh in front.
@@ -74,6 +80,9 @@ type Config struct {
 	ShutdownDelay time.Duration `env:"SHUTDOWN_DELAY" envDefault:"0s" help:"How long to go on serving after SIGTERM with /readyz at 503, so that load balancers notice."`
 	// ShutdownTimeout begins after ShutdownDelay.
 	ShutdownTimeout time.Duration `env:"SHUTDOWN_TIMEOUT" envDefault:"10m" help:"How long running uploads may take to finish after that."`
+
+	// ProbeInterval is how often Glance must show that it checks tokens.
+	ProbeInterval time.Duration `env:"PROBE_INTERVAL" envDefault:"2m" help:"How often Glance is probed: it must refuse a request without a token whose headers claim an identity. Until it does, enforced uploads are answered 503."`
 
 	// BarbicanURL is nil if the catalog decides.
 	BarbicanURL *url.URL `env:"BARBICAN_URL" help:"The key manager. Default: from the service credential's catalog."`

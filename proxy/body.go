@@ -15,7 +15,6 @@ type body struct {
 	expected bool // the client waits for 100 Continue before it sends
 	touched  atomic.Bool
 	ended    atomic.Bool
-	err      atomic.Pointer[error] // how it ended, where not with io.EOF
 }
 
 func newBody(r *http.Request) *body {
@@ -27,26 +26,14 @@ func newBody(r *http.Request) *body {
 	return b
 }
 
-// Read notes how the body ended. An error other than io.EOF is the client's
-// doing: it left, or broke its own framing.
+// Read notes that the body ended, well or not.
 func (b *body) Read(p []byte) (int, error) {
 	b.touched.Store(true)
 	n, err := b.ReadCloser.Read(p)
 	if err != nil {
-		if err != io.EOF {
-			b.err.CompareAndSwap(nil, &err)
-		}
 		b.ended.Store(true)
 	}
 	return n, err
-}
-
-// broken is the error by which the client's sending ended, or nil.
-func (b *body) broken() error {
-	if err := b.err.Load(); err != nil {
-		return *err
-	}
-	return nil
 }
 
 // linger lets a client that was answered before it had sent everything go on

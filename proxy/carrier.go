@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -21,13 +20,15 @@ import (
 // for once more when sending fails.
 //
 // net/http writes the request and reads the answer. When the body ends with an
-// error the connection is closed without another byte.
+// error nothing more is written, and our half of the connection is closed: Glance
+// sees a body that ended too soon, and its answer to that, which nobody is
+// shown, tells that it has let go of the image.
 type carrier struct {
 	dial func(ctx context.Context) (net.Conn, error)
 }
 
-// answerGrace is how long an answer may be on its way when sending has failed.
-const answerGrace = 2 * time.Second
+// answerGrace is how long an answer may take when sending has failed.
+const answerGrace = 5 * time.Second
 
 // RoundTrip implements http.RoundTripper. It may return while the body is still
 // being read, and whoever owns the body must then make its Read return.
@@ -47,11 +48,10 @@ func (c *carrier) RoundTrip(req *http.Request) (*http.Response, error) {
 			return
 		}
 		cause.Store(&err)
-		if broken := new(bodyError); errors.As(err, &broken) {
-			conn.Close() // what is in out stays there
-		} else {
-			conn.SetReadDeadline(time.Now().Add(answerGrace))
-		}
+		conn.SetReadDeadline(time.Now().Add(answerGrace))
+		if half, ok := conn.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {
+			conn.Close()
+		} // and what is in out stays there
 	}()
 
 	answer, err := readAnswer(bufio.NewReader(conn), req)
@@ -81,7 +81,7 @@ func whole(answer *http.Response) *http.Response {
 	return answer
 }
 
-// send writes a request. A *bodyError says that its own body is at fault.
+// send writes a request. If its own body is at fault that error is returned.
 func send(req *http.Request, out *bufio.Writer) error {
 	req = req.Clone(req.Context())
 	req.Close = true
@@ -95,7 +95,7 @@ func send(req *http.Request, out *bufio.Writer) error {
 		err = out.Flush()
 	}
 	if body != nil && body.err != nil {
-		return &bodyError{body.err}
+		return body.err
 	}
 	return err
 }
@@ -109,12 +109,6 @@ func readAnswer(in *bufio.Reader, req *http.Request) (*http.Response, error) {
 		}
 	}
 }
-
-// bodyError is the error by which a request's body ended.
-type bodyError struct{ err error }
-
-func (e *bodyError) Error() string { return e.err.Error() }
-func (e *bodyError) Unwrap() error { return e.err }
 
 // sentBody notes how the body ended. err is owned by whoever sends.
 type sentBody struct {

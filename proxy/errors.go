@@ -71,6 +71,7 @@ const (
 	codeChangedDuringUpload = "changed_during_upload"
 	codeSettleFailed        = "settle_failed"
 	codeServiceCredential   = "service_credential_unavailable"
+	codeGlanceNotTrusted    = "glance_not_trusted"
 
 	// Codes of the key manager's answers, for cmd, which knows both.
 	CodeCertificateNotFound    = "certificate_not_found"
@@ -104,6 +105,7 @@ var statuses = map[string]int{
 	codeChangedDuringUpload: http.StatusConflict,
 	codeSettleFailed:        http.StatusBadGateway,
 	codeServiceCredential:   http.StatusServiceUnavailable,
+	codeGlanceNotTrusted:    http.StatusServiceUnavailable,
 
 	CodeCertificateNotFound:    http.StatusBadRequest,
 	CodeCertificateForbidden:   http.StatusBadRequest,
@@ -181,8 +183,9 @@ func (p *Proxy) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if origin := r.Header.Get("Origin"); origin != "" {
 		p.origins.allow(r.Context(), header, origin)
 	}
-	accept := r.Header.Get("Accept")
-	if values, sent := r.Header["Accept"]; sent && len(values) == 1 && accept == "" {
+	values, sent := r.Header["Accept"]
+	accept := strings.Join(values, ",")
+	if sent && accept == "" {
 		accept = "text/html" // openstacksdk's uploads send an empty one, and print nothing of a plain text
 	}
 	mediaType, body := f.body(accept, ev.requestID)
@@ -237,45 +240,3 @@ func (f *Refusal) body(accept, requestID string) (mediaType string, body []byte)
 
 // escapeHTML leaves quotes alone: clients print the text as it is.
 var escapeHTML = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")
-
-// preferred returns the offer that an Accept header prefers (RFC 9110 §12.5.1),
-// the first among equals, or "" if it takes none or is absent.
-func preferred(accept string, offers ...string) string {
-	best, chosen := 0.0, ""
-	for _, offer := range offers {
-		weight, specificity := 0.0, -1
-		kind, _, _ := strings.Cut(offer, "/")
-		for entry := range strings.SplitSeq(accept, ",") {
-			name, params, _ := strings.Cut(entry, ";")
-			s := -1
-			switch strings.ToLower(strings.TrimSpace(name)) {
-			case offer:
-				s = 2
-			case kind + "/*":
-				s = 1
-			case "*/*":
-				s = 0
-			}
-			if s > specificity {
-				specificity, weight = s, quality(params)
-			}
-		}
-		if weight > best {
-			best, chosen = weight, offer
-		}
-	}
-	return chosen
-}
-
-func quality(params string) float64 {
-	for param := range strings.SplitSeq(params, ";") {
-		if value, ok := strings.CutPrefix(strings.ToLower(strings.TrimSpace(param)), "q="); ok {
-			q, err := strconv.ParseFloat(value, 64)
-			if err != nil {
-				return 0
-			}
-			return q
-		}
-	}
-	return 1
-}

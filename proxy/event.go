@@ -83,6 +83,7 @@ func (ev *event) refuse(f *Refusal) {
 // finish writes the event. Its fields follow CADF (DMTF DSP0262) where CADF has
 // a word: initiator, action, target, outcome, reason.
 func (p *Proxy) finish(ev *event) {
+	p.Metrics.count(ev)
 	line := p.Log.Info()
 	switch {
 	case ev.status >= 500 || ev.cleanup == cleanupFailed:

@@ -253,6 +253,13 @@ func (g *fakeGlance) stored(id string) []byte {
 	return g.data[id]
 }
 
+// forget forgets which calls there were.
+func (g *fakeGlance) forget() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.calls = nil
+}
+
 // called counts the calls of a method, and of a path if one is given.
 func (g *fakeGlance) called(method string, path ...string) int {
 	g.mu.Lock()
@@ -268,7 +275,7 @@ func (g *fakeGlance) called(method string, path ...string) int {
 }
 
 // fakeKeystone knows every token that begins as ours do.
-type fakeKeystone struct{ down, expired bool }
+type fakeKeystone struct{ down bool }
 
 func (k *fakeKeystone) Validate(_ context.Context, token string) (keystone.Identity, error) {
 	project, ok := strings.CutPrefix(token, "token-")
@@ -343,6 +350,10 @@ func newStage(t *testing.T, change ...func(*proxy.Config)) *stage {
 		return (&net.Dialer{}).DialContext(ctx, "tcp", c.Glance.Host)
 	}
 	s.proxy = proxy.New(c)
+	if err := s.proxy.Probe(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.glance.forget()
 	s.server = httptest.NewServer(s.proxy)
 	t.Cleanup(s.server.Close)
 	return s

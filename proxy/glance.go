@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -47,9 +48,10 @@ func (i Image) signed() map[string]string {
 
 // The statuses that Countersign looks at (Glance's "Image Statuses").
 const (
-	statusQueued = "queued"
-	statusSaving = "saving"
-	statusActive = "active"
+	statusQueued      = "queued"
+	statusSaving      = "saving"
+	statusActive      = "active"
+	statusDeactivated = "deactivated"
 )
 
 // credentials are what a call of ours to Glance is made with.
@@ -149,7 +151,7 @@ func (g *glance) image(ctx context.Context, id string, who credentials, header h
 func parseImage(data []byte) (Image, error) {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(data, &members); err != nil {
-		return Image{}, fmt.Errorf("Glance's view of the image: %w", err)
+		return Image{}, fmt.Errorf("image as Glance shows it: %w", err)
 	}
 	img := Image{Size: -1, Properties: make(map[string]string, len(members))}
 	for name, raw := range members {
@@ -160,18 +162,18 @@ func parseImage(data []byte) (Image, error) {
 	}
 	if raw := members["size"]; raw != nil && string(raw) != "null" {
 		if err := json.Unmarshal(raw, &img.Size); err != nil {
-			return Image{}, fmt.Errorf("Glance's view of the image's size: %w", err)
+			return Image{}, fmt.Errorf("image as Glance shows it: its size: %w", err)
 		}
 	}
 	if raw := members["protected"]; raw != nil {
 		if err := json.Unmarshal(raw, &img.Protected); err != nil {
-			return Image{}, fmt.Errorf("Glance's view of the image's protection: %w", err)
+			return Image{}, fmt.Errorf("image as Glance shows it: its protection: %w", err)
 		}
 	}
 	img.ID, img.Status, img.Owner = img.Properties["id"], img.Properties["status"], img.Properties["owner"]
 	img.HashAlgo, img.HashValue = img.Properties["os_hash_algo"], img.Properties["os_hash_value"]
 	if img.Status == "" {
-		return Image{}, fmt.Errorf("Glance showed an image without a status")
+		return Image{}, errors.New("image as Glance shows it: no status")
 	}
 	return img, nil
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"github.com/countersign/countersign/policy"
 	"github.com/countersign/countersign/signature"
@@ -42,8 +43,11 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 		return g.audit(req, u)
 	}
 	// One context for the exchange with Glance: its end closes the connection.
-	exchange, cut := context.WithCancel(req.Context())
+	// It outlives a client that leaves when all is sent, since what Glance then
+	// makes of the data has still to be settled.
+	exchange, cut := context.WithCancel(context.WithoutCancel(req.Context()))
 	defer cut()
+	defer context.AfterFunc(req.Context(), func() { time.AfterFunc(g.proxy.SettleTimeout, cut) })()
 	body := &guarded{reader: signature.NewReader(bodyOf(req), u.verifier)}
 	defer body.stop()
 
@@ -83,13 +87,13 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 		u.note()
 		u.event.cleanup = p.discard(after, u)
 		return nil, failure
+	case failure != nil:
+		u.event.cleanup = p.report(after, u)
+		return nil, &Refusal{Code: codeUploadIncomplete, Problem: "the image data ended before it was complete", Cure: "upload again", Err: failure}
 	case answer != nil:
 		u.event.outcome = "failure" // Glance's own refusal passes; the image is as Glance left it
 		u.event.reason = refusal("glance_refused", "", "Glance refused the upload", "see Glance's answer")
 		return answer, nil
-	case failure != nil:
-		u.event.cleanup = p.report(after, u)
-		return nil, &Refusal{Code: codeUploadIncomplete, Problem: "the image data ended before it was complete", Cure: "upload again", Err: failure}
 	default:
 		u.event.cleanup = p.report(after, u)
 		return nil, &Refusal{Code: codeUpstreamBroke, Problem: "the connection to Glance broke in the middle of the upload",

@@ -90,6 +90,9 @@ type Config struct {
 	// MaxBody is the size in bytes up to which a JSON body is read.
 	MaxBody int64
 
+	// Metrics counts. Nil: nothing is counted.
+	Metrics *Metrics
+
 	// Log takes one event a request.
 	Log zerolog.Logger
 
@@ -130,10 +133,12 @@ type Proxy struct {
 	forward *httputil.ReverseProxy
 	router  *mux.Router
 	origins *origins
+	probe   *probe
 	running sync.WaitGroup // guarded uploads and their cleaning up
 }
 
-// New returns a Proxy over c.
+// New returns a Proxy over c. It takes enforced uploads once Probe has found
+// Glance to be what we think it is; Watch does that again and again.
 func New(c Config) *Proxy {
 	if c.Now == nil {
 		c.Now = time.Now
@@ -141,6 +146,7 @@ func New(c Config) *Proxy {
 	p := &Proxy{Config: c}
 	p.glance = &glance{base: c.Glance, transport: c.Transport}
 	p.origins = newOrigins(p.glance)
+	p.probe = &probe{glance: p.glance}
 	p.forward = &httputil.ReverseProxy{
 		Rewrite:        p.rewrite,
 		Transport:      &guard{proxy: p, next: c.Transport, data: &carrier{dial: c.Dial}},

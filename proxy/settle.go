@@ -124,10 +124,16 @@ func (p *Proxy) discard(ctx context.Context, u *uploading) (became string) {
 	return left
 }
 
+// stable is how many looks in a row must show an image out of use. A PATCH or a
+// tag that had loaded the record before saves it whole, and so undoes a
+// deactivation.
+const stable = 3
+
 // quarantine takes an image out of use that Glance has taken and that is not
 // what was verified. Glance's 2xx has shown that the caller may write it, so
 // the service credential may, too.
 func (p *Proxy) quarantine(ctx context.Context, u *uploading) (became string) {
+	looks := 0
 	for range backoff(ctx) {
 		img, err := p.read(ctx, u)
 		switch {
@@ -135,9 +141,13 @@ func (p *Proxy) quarantine(ctx context.Context, u *uploading) (became string) {
 			return cleanupGone
 		case err != nil:
 			continue
-		case img.Status == "deactivated":
-			return cleanupDeactivated
+		case img.Status == statusDeactivated:
+			if looks++; looks == stable {
+				return cleanupDeactivated
+			}
+			continue
 		}
+		looks = 0
 		switch err := p.remove(ctx, img, u.who); {
 		case err == nil:
 			return cleanupDeleted

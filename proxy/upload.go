@@ -23,10 +23,14 @@ type uploading struct {
 
 type uploadKey struct{}
 
+// actionUpload is what an upload is called in events, as CADF forms names.
+const actionUpload = "update/upload"
+
 // upload answers PUT /v2/images/{id}/file: admit, then guard (which settles).
 func (p *Proxy) upload(w http.ResponseWriter, r *http.Request) {
 	p.running.Add(1)
 	defer p.running.Done()
+	defer p.Metrics.upload()()
 	u, err := p.admit(r)
 	if err != nil {
 		p.refuse(w, r, err)
@@ -43,7 +47,7 @@ func (p *Proxy) upload(w http.ResponseWriter, r *http.Request) {
 // Every error leaves the image as it is; it may be corrected and uploaded.
 func (p *Proxy) admit(r *http.Request) (*uploading, error) {
 	ctx, ev := r.Context(), eventOf(r.Context())
-	u, err := p.subject(r, "update/upload")
+	u, err := p.subject(r, actionUpload)
 	if err != nil || u == nil {
 		return nil, err
 	}
@@ -113,6 +117,11 @@ func (p *Proxy) judge(ctx context.Context, u *uploading) (*signature.Verifier, e
 			"create a new image")
 	}
 	if u.rule.Mode == policy.Enforce {
+		if err := p.Trusted(); err != nil {
+			return nil, &Refusal{Code: codeGlanceNotTrusted, Problem: "Glance is not known to check tokens, so nothing it shows can be relied on",
+				Cure: "try again later; an operator finds the reason in the log under the request id", Err: err,
+				Header: http.Header{"Retry-After": {"30"}}}
+		}
 		service, err := p.Identities.Token(ctx)
 		if err != nil {
 			return nil, noServiceCredential(err)

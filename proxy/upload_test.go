@@ -275,10 +275,14 @@ func TestBadSecondUploadDuringAGoodFirst(t *testing.T) {
 	}
 }
 
-func waitFor(t *testing.T, done func() bool) {
+// waitFor waits until done, five seconds at most; complain says what is amiss.
+func waitFor(t *testing.T, done func() bool, complain ...func()) {
 	t.Helper()
 	for deadline := time.Now().Add(5 * time.Second); !done(); runtime.Gosched() {
 		if time.Now().After(deadline) {
+			for _, f := range complain {
+				f()
+			}
 			t.Fatal("waited in vain")
 		}
 	}

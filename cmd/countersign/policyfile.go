@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
 	"github.com/countersign/countersign/config"
@@ -25,7 +26,10 @@ type policyFile struct {
 	names   projectNames
 	log     zerolog.Logger
 
-	seen [sha256.Size]byte // owned by the watching goroutine after open
+	seen   [sha256.Size]byte // owned by the watching goroutine after open
+	failed atomic.Pointer[error]
+	loads  atomic.Int64
+	fails  atomic.Int64
 }
 
 // projectNames turns a project's name into its id.
@@ -68,6 +72,8 @@ func (f *policyFile) load(ctx context.Context, data []byte) error {
 		return err
 	}
 	f.current.Store(f.resolve(ctx, p))
+	f.loads.Add(1)
+	f.failed.Store(nil)
 	f.log.Info().Str("file", f.path).Int("rules", len(p.Rules())).Hex("sha256", f.seen[:]).Msg("policy in force")
 	return nil
 }
@@ -103,15 +109,47 @@ const (
 func (f *policyFile) look(ctx context.Context) {
 	data, err := os.ReadFile(f.path)
 	if err != nil {
-		f.log.Error().Err(err).Msg("the policy file cannot be read: the last good policy stays in force")
+		f.keep(err)
 		return
 	}
 	if sha256.Sum256(data) == f.seen {
 		return
 	}
 	if err := f.load(ctx, data); err != nil {
+		f.keep(err)
+	}
+}
+
+// keep goes on with the last good policy, loudly.
+func (f *policyFile) keep(err error) {
+	if before := f.failed.Swap(&err); before == nil || (*before).Error() != err.Error() {
+		f.fails.Add(1)
 		f.log.Error().Err(err).Str("file", f.path).Msg("the policy file is wrong: the last good policy stays in force")
 	}
+}
+
+// problem is why the policy in force is not the one in the file, or nil.
+func (f *policyFile) problem() error {
+	if failed := f.failed.Load(); failed != nil {
+		return *failed
+	}
+	return nil
+}
+
+// measure registers what operators watch.
+func (f *policyFile) measure(registry prometheus.Registerer) {
+	registry.MustRegister(
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "countersign_policy_loads_total", Help: "Policies that came into force since the start."},
+			func() float64 { return float64(f.loads.Load()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "countersign_policy_failures_total", Help: "Policies that were wrong, so that the one before stayed in force."},
+			func() float64 { return float64(f.fails.Load()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "countersign_policy_current", Help: "1 if the policy in force is the one in the file."},
+			func() float64 {
+				if f.problem() != nil {
+					return 0
+				}
+				return 1
+			}))
 }
 
 // resolve asks Keystone which projects the policy's names mean. What it cannot

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -13,11 +12,9 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
-	"github.com/countersign/countersign/certcache"
 	"github.com/countersign/countersign/config"
 	"github.com/countersign/countersign/proxy"
 	"github.com/countersign/countersign/proxy/keystone"
-	"github.com/countersign/countersign/signature"
 )
 
 func newServe() *cobra.Command {
@@ -68,13 +65,18 @@ func serve(ctx context.Context, cfg config.Config, log zerolog.Logger) error {
 	if err != nil {
 		return err
 	}
+	registry := newRegistry()
+	metrics := proxy.NewMetrics(registry)
+	keys := newCertificates(cfg, identities)
+	policies.measure(registry)
+	keys.measure(registry)
 	dialer := glanceDialer{&cfg}
 	handler := proxy.New(proxy.Config{
 		Glance:        cfg.GlanceURL,
 		Transport:     newTransport(dialer),
 		Dial:          dialer.dial,
 		Policies:      policies,
-		Certificates:  newCertificates(cfg, identities),
+		Certificates:  keys,
 		Identities:    identities,
 		AuthURL:       cfg.Service.AuthOptions.IdentityEndpoint,
 		PublicURL:     cfg.PublicURL,
@@ -82,8 +84,17 @@ func serve(ctx context.Context, cfg config.Config, log zerolog.Logger) error {
 		SettleTimeout: cfg.SettleTimeout,
 		LingerTimeout: cfg.LingerTimeout,
 		MaxBody:       int64(cfg.MaxBody),
+		Metrics:       metrics,
 		Log:           log,
 	})
+	go handler.Watch(background, cfg.ProbeInterval) // ends with background
+	admin := &admin{policies: policies, proxy: handler, identities: identities, metrics: metrics, registry: registry, keys: keys}
+	adminDone, err := admin.serve(background, cfg, log)
+	if err != nil {
+		return err
+	}
+	defer adminDone()
+	defer stop()
 	server := &http.Server{
 		Handler:           handler,
 		TLSConfig:         cfg.ServerTLS,
@@ -102,9 +113,11 @@ func serve(ctx context.Context, cfg config.Config, log zerolog.Logger) error {
 	}
 	log.Info().Str("listen", listener.Addr().String()).Str("glance", cfg.GlanceURL.String()).Bool("tls", cfg.ServerTLS != nil).
 		Str("service_credential", cfg.Service.String()).Str("version", version).Msg("serving")
+	err = identities.Status(background)
+	metrics.ServiceCredential(err == nil)
 	if !cfg.Service.Configured {
 		log.Error().Msg("no service credential is configured (OS_*): uploads that the policy enforces will be answered 503")
-	} else if err := identities.Status(background); err != nil {
+	} else if err != nil {
 		log.Error().Err(err).Msg("the service credential does not work: uploads that the policy enforces are answered 503 until it does")
 	}
 	failed := make(chan error, 1)
@@ -120,6 +133,7 @@ func serve(ctx context.Context, cfg config.Config, log zerolog.Logger) error {
 		return err
 	case <-ctx.Done():
 	}
+	admin.stopping.Store(true)
 	return shutDown(background, cfg, server, handler, log)
 }
 
@@ -213,66 +227,4 @@ func newClient(cfg config.Config) *http.Client {
 		MaxIdleConnsPerHost: 32,
 		IdleConnTimeout:     30 * time.Second,
 	}}
-}
-
-// certificates turns the key manager's answers into the proxy's.
-type certificates struct{ source certcache.Source }
-
-func newCertificates(cfg config.Config, identities *keystone.Client) certificates {
-	endpoint := func(ctx context.Context) (string, error) { return identities.Endpoint(ctx, "key-manager") }
-	if cfg.BarbicanURL != nil {
-		endpoint = func(context.Context) (string, error) { return cfg.BarbicanURL.String(), nil }
-	}
-	return certificates{certcache.NewCache(
-		certcache.NewBarbican(certcache.BarbicanConfig{Endpoint: endpoint, HTTPClient: newClient(cfg)}),
-		certcache.CacheConfig{
-			Size:        cfg.CertificateCacheSize,
-			MaxAge:      cfg.CertificateMaxAge,
-			NegativeAge: cfg.CertificateNegativeAge,
-			Timeout:     cfg.CertificateTimeout,
-			NotAfter: func(data []byte) (time.Time, error) {
-				certificate, err := signature.ParseCertificate(data)
-				if err != nil {
-					return time.Time{}, err
-				}
-				return certificate.NotAfter, nil
-			},
-		})}
-}
-
-// Certificate implements proxy.Certificates.
-func (c certificates) Certificate(ctx context.Context, owner, id, token string) ([]byte, error) {
-	found, err := c.source.Certificate(ctx, certcache.Ref{Owner: owner, ID: id, Token: token})
-	if err == nil {
-		return found.Data, nil
-	}
-	refused := &proxy.Refusal{Property: signature.PropertyCertificate, Err: err}
-	var property *signature.PropertyError
-	var other *certcache.NotCertificateError
-	switch {
-	default:
-		refused.Code = proxy.CodeKeyManagerUnavailable
-		refused.Problem = fmt.Sprintf("names certificate %s, and the key manager does not answer", id)
-		refused.Cure = "try again later"
-		refused.Header = http.Header{"Retry-After": {"30"}}
-	case errors.As(err, &property):
-		return nil, property
-	case errors.Is(err, certcache.ErrNotFound):
-		refused.Code = proxy.CodeCertificateNotFound
-		refused.Problem = fmt.Sprintf("names %s, which the key manager does not have, or whose expiration has passed", id)
-		refused.Cure = "store the certificate in Barbican (openstack secret store --secret-type certificate) and set the property to the UUID in its href"
-	case errors.Is(err, certcache.ErrForbidden):
-		refused.Code = proxy.CodeCertificateForbidden
-		refused.Problem = fmt.Sprintf("names %s, which the key manager does not let you read", id)
-		refused.Cure = "upload as a user of the project that stored it, or give the project access (openstack acl user add)"
-	case errors.Is(err, certcache.ErrUnauthorized):
-		refused.Code = proxy.CodeKeyManagerUnauthorized
-		refused.Problem = fmt.Sprintf("names %s, and the key manager does not accept the token", id)
-		refused.Cure = "authenticate anew"
-	case errors.As(err, &other):
-		refused.Code = proxy.CodeCertificateUnreadable
-		refused.Problem = fmt.Sprintf("names %s, which is no certificate: %s", id, other.Problem)
-		refused.Cure = "store an X.509 certificate in PEM with --secret-type certificate"
-	}
-	return nil, refused
 }

@@ -163,8 +163,10 @@ func TestAuthenticateFailures(t *testing.T) {
 		"404":         func(w http.ResponseWriter, r *http.Request) { fail(w, 404, password) },
 		"404 of none": func(w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) },
 		"200":         func(w http.ResponseWriter, r *http.Request) { write(w, 200, object{}) },
-		"302":         func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/v3/elsewhere", 302) },
-		"307":         func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/v3/elsewhere", 307) },
+		"302":         func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/v3/elsewhere", http.StatusFound) },
+		"307": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/v3/elsewhere", http.StatusTemporaryRedirect)
+		},
 		"no token": func(w http.ResponseWriter, r *http.Request) {
 			write(w, 201, object{"token": object{"expires_at": "2999-01-01T00:00:00Z"}})
 		},

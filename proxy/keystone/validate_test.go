@@ -180,7 +180,7 @@ func TestValidateUnknown(t *testing.T) {
 		"a gateway's 404": func(w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) },
 		"500":             func(w http.ResponseWriter, r *http.Request) { fail(w, 500, userTok) },
 		"503":             func(w http.ResponseWriter, r *http.Request) { fail(w, 503, userTok) },
-		"302":             func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/v3/elsewhere", 302) },
+		"302":             func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/v3/elsewhere", http.StatusFound) },
 		"204":             func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(204) },
 		"nothing":         func(w http.ResponseWriter, r *http.Request) {},
 		"html":            func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write([]byte("<p>" + userTok)) },

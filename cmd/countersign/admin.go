@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"net"
+	"net/http"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/rs/zerolog"
+
+	"github.com/countersign/countersign/config"
+	"github.com/countersign/countersign/proxy"
+)
+
+// admin answers what operators and their machines ask, on a listener of its
+// own: /livez, /readyz and /metrics. It shows no secret, but it shows the
+// neighbours' names, so it listens on loopback unless told otherwise.
+type admin struct {
+	policies   *policyFile
+	proxy      *proxy.Proxy
+	identities interface{ Status(context.Context) error }
+	metrics    *proxy.Metrics
+	registry   *prometheus.Registry
+	keys       *certificates
+	stopping   atomic.Bool
+}
+
+// newRegistry has the metrics of the process itself.
+func newRegistry() *prometheus.Registry {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	built := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "countersign_build_info", Help: "1, with the version that runs."},
+		[]string{"version", "go"})
+	built.WithLabelValues(version, runtime.Version()).Set(1)
+	registry.MustRegister(built)
+	return registry
+}
+
+// readyTimeout bounds one answer of /readyz.
+const readyTimeout = 3 * time.Second
+
+// readiness is the body of /readyz: what was looked at, and "ok" or why not.
+type readiness struct {
+	Ready bool `json:"ready"`
+
+	// Checks decide about Ready.
+	Checks map[string]string `json:"checks"`
+
+	// Details do not: what is wrong here costs some uploads an answer of 503,
+	// and nothing else.
+	Details map[string]string `json:"details,omitempty"`
+}
+
+func (a *admin) ready(ctx context.Context) readiness {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	r := readiness{Ready: true, Checks: map[string]string{}, Details: map[string]string{}}
+	check := func(name string, err error, decides bool) {
+		text := "ok"
+		if err != nil {
+			text = err.Error()
+			r.Ready = r.Ready && !decides
+		}
+		if decides {
+			r.Checks[name] = text
+		} else {
+			r.Details[name] = text
+		}
+	}
+	credential := a.identities.Status(ctx)
+	a.metrics.ServiceCredential(credential == nil)
+	// Where nothing is enforced, nothing waits for these.
+	enforcing := a.policies.Enforcing()
+	check("service_credential", credential, enforcing)
+	check("glance", a.proxy.Trusted(), enforcing)
+	check("policy", a.policies.problem(), false)
+	check("key_manager", a.keys.problem(), false)
+	if a.stopping.Load() {
+		r.Ready, r.Checks["shutdown"] = false, "in progress"
+	}
+	return r
+}
+
+func (a *admin) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("ok\n")) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		answer := a.ready(r.Context())
+		w.Header().Set("Content-Type", "application/json")
+		if !answer.Ready {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		encoder := json.NewEncoder(w)
+		encoder.SetIndent("", "  ")
+		encoder.Encode(answer)
+	})
+	mux.Handle("GET /metrics", promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{}))
+	return mux
+}
+
+// serve listens until ctx ends; the returned func waits for that.
+func (a *admin) serve(ctx context.Context, cfg config.Config, log zerolog.Logger) (wait func(), err error) {
+	if cfg.AdminListen == config.Off {
+		return func() {}, nil
+	}
+	listener, err := net.Listen("tcp", cfg.AdminListen)
+	if err != nil {
+		return nil, err
+	}
+	server := &http.Server{Handler: a.handler(), ReadTimeout: 10 * time.Second, ErrorLog: newServerLog(log)}
+	done := make(chan struct{})
+	go func() { // ends with ctx
+		defer close(done)
+		server.Serve(listener)
+	}()
+	context.AfterFunc(ctx, func() { server.Close() })
+	log.Info().Str("admin", listener.Addr().String()).Msg("serving /livez, /readyz and /metrics")
+	return func() { <-done }, nil
+}
