@@ -18,7 +18,7 @@ import (
 // Glance adopts ours, so that one id finds both logs.
 const requestIDHeader = "X-Openstack-Request-Id"
 
-var requestIDForm = regexp.MustCompile(`^req-[0-9A-Za-z-]{1,64}$`)
+var requestIDForm = regexp.MustCompile(`^req-[0-9A-Za-z-]{1,60}$`)
 
 // statusClientGone is logged where no answer could be given (nginx's 499).
 const statusClientGone = 499
