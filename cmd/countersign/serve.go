@@ -87,10 +87,19 @@ func serve(ctx context.Context, cfg config.Config, log zerolog.Logger) error {
 		Metrics:       metrics,
 		Log:           log,
 	})
+	// Bound first: who sees the admin listener answer may use this one.
+	listener, err := net.Listen("tcp", cfg.Listen)
+	if err != nil {
+		return err
+	}
+	probing, probed := context.WithTimeout(background, firstProbe)
+	_ = handler.Probe(probing) // Watch says what is wrong
+	probed()
 	go handler.Watch(background, cfg.ProbeInterval) // ends with background
 	admin := &admin{policies: policies, proxy: handler, identities: identities, metrics: metrics, registry: registry, keys: keys}
 	adminDone, err := admin.serve(background, cfg, log)
 	if err != nil {
+		listener.Close()
 		return err
 	}
 	defer adminDone()
@@ -107,10 +116,6 @@ func serve(ctx context.Context, cfg config.Config, log zerolog.Logger) error {
 	server.Protocols.SetHTTP1(true) // what Glance's clients speak; framing is understood in one dialect only
 	server.ErrorLog = newServerLog(log)
 
-	listener, err := net.Listen("tcp", cfg.Listen)
-	if err != nil {
-		return err
-	}
 	log.Info().Str("listen", listener.Addr().String()).Str("glance", cfg.GlanceURL.String()).Bool("tls", cfg.ServerTLS != nil).
 		Str("service_credential", cfg.Service.String()).Str("version", version).Msg("serving")
 	err = identities.Status(background)
@@ -136,6 +141,10 @@ func serve(ctx context.Context, cfg config.Config, log zerolog.Logger) error {
 	admin.stopping.Store(true)
 	return shutDown(background, cfg, server, handler, log)
 }
+
+// firstProbe is how long a start waits for Glance, so that the first upload is
+// not answered 503 for want of a probe.
+const firstProbe = 2 * time.Second
 
 // afterCut bounds the cleaning up after uploads that were cut.
 const afterCut = 10 * time.Second
