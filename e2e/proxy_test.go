@@ -20,10 +20,11 @@ import (
 
 // proxy is a countersign that runs, on a port of its own.
 type proxy struct {
-	url  string
-	log  journal
-	cmd  *exec.Cmd
-	done chan struct{} // closed when the process has ended
+	url   string
+	admin string // where /readyz and /metrics are
+	log   journal
+	cmd   *exec.Cmd
+	done  chan struct{} // closed when the process has ended
 }
 
 // startProxy runs `countersign serve` in front of a Glance until the test
@@ -31,16 +32,45 @@ type proxy struct {
 // data race in its log fails the test, and so does not ending on SIGTERM.
 func startProxy(t *testing.T, glance server, policy string, environment ...string) *proxy {
 	t.Helper()
+	p := launchProxy(t, glance, policy, environment...)
+	p.awaitServing(t)
+	return p
+}
+
+// awaitServing waits until the proxy answers.
+func (p *proxy) awaitServing(t *testing.T) {
+	t.Helper()
+	eventually(t, "countersign answers", func() bool {
+		select {
+		case <-p.done:
+			t.Fatalf("countersign ended while starting: %v\n%s", p.cmd.ProcessState, &p.log)
+		default:
+		}
+		response, err := http.Get(p.admin + "/livez")
+		if err != nil {
+			return false
+		}
+		response.Body.Close()
+		return response.StatusCode < 500
+	})
+}
+
+// launchProxy is startProxy that does not wait until the proxy serves, which
+// it may be meant not to.
+func launchProxy(t *testing.T, glance server, policy string, environment ...string) *proxy {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "policy.yaml")
 	if err := os.WriteFile(file, []byte(policy), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	address := freeAddress(t)
 	service := openstack.Users["countersign"]
-	p := &proxy{url: "http://" + address, done: make(chan struct{})}
+	admin := freeAddress(t)
+	p := &proxy{url: "http://" + address, admin: "http://" + admin, done: make(chan struct{})}
 	p.cmd = exec.Command(binary, "serve")
 	p.cmd.Env = append([]string{
 		"COUNTERSIGN_LISTEN=" + address,
+		"COUNTERSIGN_ADMIN_LISTEN=" + admin,
 		"COUNTERSIGN_GLANCE_URL=" + glance.url(),
 		"COUNTERSIGN_POLICY_FILE=" + file,
 		"OS_AUTH_URL=" + openstack.Keystone,
@@ -60,20 +90,18 @@ func startProxy(t *testing.T, glance server, policy string, environment ...strin
 		close(p.done)
 	}()
 	t.Cleanup(func() { p.stop(t) })
-	eventually(t, "countersign answers", func() bool {
-		select {
-		case <-p.done:
-			t.Fatalf("countersign ended while starting: %v\n%s", p.cmd.ProcessState, &p.log)
-		default:
-		}
-		response, err := http.Get(p.url + "/versions")
-		if err != nil {
-			return false
-		}
-		response.Body.Close()
-		return response.StatusCode < 500
-	})
 	return p
+}
+
+// exitCode waits until the process has ended.
+func (p *proxy) exitCode(t *testing.T) int {
+	t.Helper()
+	select {
+	case <-p.done:
+	case <-time.After(patience):
+		t.Fatalf("countersign has not ended after %v", patience)
+	}
+	return p.cmd.ProcessState.ExitCode()
 }
 
 // stop ends the process as an init system would, and reads its log.
