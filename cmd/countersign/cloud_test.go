@@ -13,15 +13,16 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// cloud is a Keystone and a Barbican in one server. The user demo has the
+// cloud is a Keystone, a Barbican and a Glance in one server. The user demo has the
 // password "secret" and the token "token-of-demo"; guest, with the same
-// password, may not store secrets. Each region has the key manager at another
-// kind of endpoint.
+// password, may not use secrets. Each region has the key manager and the image
+// service at another kind of endpoint.
 type cloud struct {
 	server *httptest.Server // whoever makes a cloud closes it
 
-	mu      sync.Mutex // guards secrets
+	mu      sync.Mutex // guards what follows
 	secrets []secret
+	images  []imageRecord
 }
 
 // secret is what Barbican was sent.
@@ -46,7 +47,11 @@ func newCloud() *cloud {
 		fmt.Fprint(w, `{"versions": {"values": [{"id": "v1", "status": "stable"}]}}`)
 	})
 	mux.HandleFunc("POST /key-manager/v1/secrets", c.store)
+	mux.HandleFunc("GET /key-manager/v1/secrets/{id}", c.secret)
+	mux.HandleFunc("GET /key-manager/v1/secrets/{id}/payload", c.payload)
 	mux.HandleFunc("GET /broken/", http.NotFound)
+	mux.Handle("GET /image/", http.StripPrefix("/image", c.imageService()))
+	mux.HandleFunc("GET /v3/projects", c.projects)
 	mux.HandleFunc("POST /moved/v1/secrets", func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "/key-manager/v1/secrets", http.StatusTemporaryRedirect)
 	})
@@ -85,17 +90,26 @@ func (c *cloud) validate(w http.ResponseWriter, r *http.Request) {
 
 // describe answers with the token's catalog.
 func (c *cloud) describe(w http.ResponseWriter, r *http.Request) {
-	var endpoints []string
-	for _, at := range []struct{ region, path string }{ // the first is taken if none is asked for
-		{"RegionOne", "/key-manager"},
-		{"Versioned", "/key-manager/v1"},
-		{"Broken", "/broken"},
-		{"Moved", "/moved/v1"},
+	var keys, images []string
+	for _, at := range []struct{ region, keys, images string }{ // the first is taken if none is asked for
+		{"RegionOne", "/key-manager", "/image"},
+		{"Versioned", "/key-manager/v1", "/image/v2/"},
+		{"Broken", "/broken", "/broken"},
+		{"Moved", "/moved/v1", "/moved"},
+		{"Keyless", "", "/image"},
 	} {
-		endpoints = append(endpoints, fmt.Sprintf(`{"interface": "public", "region": %q, "region_id": %[1]q, "url": %q}`, at.region, "http://"+r.Host+at.path))
+		const entry = `{"interface": "public", "region": %q, "region_id": %[1]q, "url": %q}`
+		if at.keys != "" {
+			keys = append(keys, fmt.Sprintf(entry, at.region, "http://"+r.Host+at.keys))
+		}
+		images = append(images, fmt.Sprintf(entry, at.region, "http://"+r.Host+at.images))
 	}
-	fmt.Fprintf(w, `{"token": {"expires_at": "2099-01-01T00:00:00.000000Z", "catalog": [
-		{"type": "key-manager", "name": "barbican", "endpoints": [%s]}]}}`, strings.Join(endpoints, ", "))
+	fmt.Fprintf(w, `{"token": {"expires_at": "2099-01-01T00:00:00.000000Z",
+		"user": {"id": "u1", "name": "demo", "domain": {"id": "default", "name": "Default"}},
+		"project": {"id": %q, "name": "demo", "domain": {"id": "default", "name": "Default"}}, "catalog": [
+		{"type": "key-manager", "name": "barbican", "endpoints": [%s]},
+		{"type": "image", "name": "glance", "endpoints": [%s]}]}}`,
+		demoProject, strings.Join(keys, ", "), strings.Join(images, ", "))
 }
 
 func (c *cloud) store(w http.ResponseWriter, r *http.Request) {
@@ -113,6 +127,46 @@ func (c *cloud) store(w http.ResponseWriter, r *http.Request) {
 	c.mu.Unlock()
 	w.WriteHeader(http.StatusCreated)
 	fmt.Fprintf(w, `{"secret_ref": "http://%s/key-manager/v1/secrets/%s"}`, r.Host, secretID)
+}
+
+// notCertificate is the id of a secret that is no certificate.
+const notCertificate = "11111111-6d2b-4a0f-9a1e-0c3d5f7b9e21"
+
+// secret answers with what is known of a secret, but for its payload.
+func (c *cloud) secret(w http.ResponseWriter, r *http.Request) {
+	switch id := r.PathValue("id"); {
+	default:
+		w.WriteHeader(http.StatusNotFound)
+	case r.Header.Get("X-Auth-Token") != "token-of-demo":
+		w.WriteHeader(http.StatusForbidden)
+	case id == notCertificate:
+		fmt.Fprint(w, `{"secret_type": "passphrase", "status": "ACTIVE", "content_types": {"default": "text/plain"}}`)
+	case id == secretID && c.stored() != nil:
+		fmt.Fprint(w, `{"secret_type": "certificate", "status": "ACTIVE", "content_types": {"default": "application/octet-stream"}}`)
+	}
+}
+
+func (c *cloud) payload(w http.ResponseWriter, r *http.Request) {
+	data := c.stored()
+	if r.Header.Get("X-Auth-Token") != "token-of-demo" || r.PathValue("id") != secretID || data == nil {
+		w.WriteHeader(http.StatusNotFound)
+		return
+	}
+	w.Write(data)
+}
+
+// stored is the payload of the secret that was stored last; nil if none was.
+func (c *cloud) stored() []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.secrets) == 0 {
+		return nil
+	}
+	payload, err := base64.StdEncoding.DecodeString(c.secrets[len(c.secrets)-1].Payload)
+	if err != nil {
+		return nil
+	}
+	return payload
 }
 
 // barbican DIR is a command of the scripts: it writes the one secret that is

@@ -6,50 +6,37 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"net/http"
 	"path"
 	"strings"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/gophercloud/gophercloud/v2"
 	"github.com/gophercloud/gophercloud/v2/openstack"
 	"github.com/gophercloud/gophercloud/v2/openstack/keymanager/v1/secrets"
 
-	"github.com/countersign/countersign/config"
+	"github.com/countersign/countersign/certcache"
 	"github.com/countersign/countersign/signature"
 )
 
 // keyManager is Barbican as the person who runs the command may use it.
 type keyManager struct{ client *gophercloud.ServiceClient }
 
-// keyManagerTimeout bounds one exchange with Keystone or Barbican.
-const keyManagerTimeout = time.Minute
-
 // openKeyManager authenticates with the environment's credential and finds
 // Barbican in the catalog.
 func openKeyManager(ctx context.Context) (*keyManager, error) {
-	credential, err := config.Client(config.Environ())
-	if err != nil {
-		return nil, fmt.Errorf("the certificate cannot be stored without an OpenStack credential:\n%w", err)
+	s, err := openSession(ctx)
+	var without *noCredentialError
+	switch {
+	case errors.As(err, &without):
+		return nil, fmt.Errorf("the certificate cannot be stored without an OpenStack credential:\n%w", without.err)
+	case err != nil:
+		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, keyManagerTimeout)
-	defer cancel()
-	provider, err := openstack.NewClient(credential.AuthOptions.IdentityEndpoint)
-	if err != nil {
-		return nil, fmt.Errorf("keystone %s: %w", credential.AuthOptions.IdentityEndpoint, err)
-	}
-	provider.HTTPClient = *newClient(config.Config{Service: credential})
-	// net/http would take password and token along to wherever it is sent.
-	provider.HTTPClient.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	if err := openstack.Authenticate(ctx, provider, credential.AuthOptions); err != nil {
-		return nil, fmt.Errorf("keystone %s: %w", credential.AuthOptions.IdentityEndpoint, answer(err))
-	}
-	client, err := openstack.NewKeyManagerV1(provider, credential.EndpointOpts)
+	client, err := openstack.NewKeyManagerV1(s.provider, s.endpoints)
 	var absent *gophercloud.ErrEndpointNotFound
 	switch {
 	case errors.As(err, &absent):
-		return nil, errors.New("the catalog has no key manager (Barbican) in this region and interface; see OS_REGION_NAME and OS_INTERFACE")
+		return nil, noEndpoint(barbicanName)
 	case err != nil:
 		return nil, fmt.Errorf("asking the key manager (Barbican) for its versions: %w", answer(err))
 	}
@@ -58,6 +45,8 @@ func openKeyManager(ctx context.Context) (*keyManager, error) {
 	}
 	return &keyManager{client}, nil
 }
+
+const barbicanName = "key manager (Barbican)"
 
 // store makes the certificate a secret of the project and returns its UUID.
 // The secret expires with the certificate.
@@ -68,7 +57,7 @@ func (k *keyManager) store(ctx context.Context, certificate *signature.Certifica
 	// Encoded anew: the file may hold more than the certificate, even its key.
 	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw})
 	expiration := certificate.NotAfter.UTC()
-	ctx, cancel := context.WithTimeout(ctx, keyManagerTimeout)
+	ctx, cancel := context.WithTimeout(ctx, sessionTimeout)
 	defer cancel()
 	secret, err := secrets.Create(ctx, k.client, secrets.CreateOpts{
 		Name:                   name,
@@ -88,23 +77,29 @@ func (k *keyManager) store(ctx context.Context, certificate *signature.Certifica
 	return id.String(), nil
 }
 
-// answer says in our words what a service answered: gophercloud's errors quote
-// bodies, and those may quote what was sent.
-func answer(err error) error {
-	var status gophercloud.ErrUnexpectedResponseCode
-	var renewal *gophercloud.ErrUnableToReauthenticate
+// certificate reads a certificate from Barbican. That there is none, or that it
+// is none, is a verdict.
+func (s *session) certificate(ctx context.Context, id string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, sessionTimeout)
+	defer cancel()
+	barbican := certcache.NewBarbican(certcache.BarbicanConfig{
+		Endpoint:   func(context.Context) (string, error) { return s.endpoint("key-manager", barbicanName) },
+		HTTPClient: &s.provider.HTTPClient,
+	})
+	found, err := barbican.Certificate(ctx, certcache.Ref{ID: id, Token: s.provider.Token()})
+	var other *certcache.NotCertificateError
 	switch {
-	case errors.As(err, &renewal):
-		return errors.New("it does not accept the token (401), which could not be renewed")
-	case !errors.As(err, &status):
-		return err
-	}
-	switch status.Actual {
 	default:
-		return fmt.Errorf("it answered %d", status.Actual)
-	case http.StatusUnauthorized:
-		return errors.New("it does not accept the credential (401)")
-	case http.StatusForbidden:
-		return errors.New("it does not permit this to you (403)")
+		return nil, fmt.Errorf("certificate %s: %w; it can be given as a file with --certificate", id, err)
+	case err == nil:
+		return found.Data, nil
+	case errors.Is(err, certcache.ErrForbidden):
+		return nil, fmt.Errorf("certificate %s: Barbican does not let you read it (403); verify as a user of the project that stored it, or give the certificate's file with --certificate", id)
+	case errors.Is(err, certcache.ErrNotFound):
+		return nil, &verdict{fmt.Errorf("%s: names %s, which Barbican does not have, or whose expiration has passed\n  store the certificate in Barbican and set the property to its UUID, or give the certificate's file with --certificate",
+			signature.PropertyCertificate, id)}
+	case errors.As(err, &other):
+		return nil, &verdict{fmt.Errorf("%s: names %s, which is no certificate: %s\n  store an X.509 certificate in PEM with --secret-type certificate, and set the property to its UUID",
+			signature.PropertyCertificate, id, other.Problem)}
 	}
 }
