@@ -20,6 +20,7 @@ var version = "devel"
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // so that a second signal ends the process at once
 	os.Exit(run(ctx, os.Args[1:]))
 }
 
@@ -56,7 +57,11 @@ use it in place of Glance; image data that is uploaded is verified against the
 image's signature while it streams on, and what does not satisfy its project's
 policy never becomes an active image.
 
-Run the proxy with "countersign serve". Sign an image with "countersign sign".`,
+Run the proxy with "countersign serve". Sign an image with "countersign sign".
+
+Commands, flags and their values complete in bash after
+"source <(countersign completion bash)"; zsh, fish and powershell know it too. See
+"countersign completion --help" to have it in every shell.`,
 		Version:       version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
