@@ -123,12 +123,10 @@ func (p *Proxy) patchable(r *http.Request, changes []change) error {
 	return nil
 }
 
-// givable decides whether an image may be given to a project. Glance refuses
-// that to a member's "replace", and grants it to the same member's "add"
-// (glance.api.v2.images, _do_add): an image that became active where nothing is
-// enforced would turn up in a project that takes verified ones only. Who the
-// image belongs to at the moment does not matter, for that may change before
-// Glance sees the request.
+// givable decides whether an image may be given to a project: not to one that
+// takes verified images only, whichever operation asks for it. Who the image
+// belongs to at the moment does not matter, for that may change before Glance
+// sees the request.
 func (p *Proxy) givable(r *http.Request, owner any) error {
 	ev := eventOf(r.Context())
 	text, _ := owner.(string)
@@ -156,16 +154,16 @@ func spellings(id string) []string {
 	return []string{id}
 }
 
-// shutInner refuses to change what Glance keeps beside the properties, and lets
-// a patch reach by mistake. With image_id it saves the image's record over that
-// of another image, which so loses its signature or its data.
+// shutInner keeps a patch to what the Image API documents as properties. The
+// attributes that Glance keeps beside them are not patched while anything is
+// enforced, in whosever project.
 func (p *Proxy) shutInner(r *http.Request, property string) error {
 	if !p.Policies.Enforcing() {
 		return nil
 	}
 	ev := eventOf(r.Context())
 	ev.action, ev.audited = "update", false
-	return refusal(codeDoorClosed, property, "is no property, and changing it would change another image, or all properties at once",
+	return refusal(codeDoorClosed, property, "is no property of the Image API",
 		"change the image's properties by their names")
 }
 

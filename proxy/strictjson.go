@@ -60,8 +60,8 @@ const maxDepth = 32
 
 // parseStrict reads one JSON text (RFC 8259) that every parser reads alike: no
 // two members of one object with the same name, no text that is not UTF-8, no
-// half of a surrogate pair, nothing behind it. An object becomes an object, an array []any, a number
-// json.Number, and the rest what encoding/json makes of it.
+// half of a surrogate pair, nothing behind it. An object becomes an object, an
+// array []any, a number json.Number, and the rest what encoding/json makes of it.
 func parseStrict(data []byte) (any, error) {
 	if !utf8.Valid(data) {
 		return nil, fmt.Errorf("not UTF-8")
