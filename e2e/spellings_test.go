@@ -300,10 +300,16 @@ func TestNoSpellingBringsAnUnsignedImageIn(t *testing.T) {
 		p := startProxy(t, glance, spellingsPolicy)
 		attacker := login(t, "demo", p.url)
 		g := newTargets(attacker.at(glance.url()), login(t, "admin", glance.url()))
+		eventually(t, "the proxy knows which project demo is", func() bool {
+			return attacker.upload(g.ids["QUEUED"], []byte("unsigned")).status == http.StatusForbidden
+		})
 		answers := map[int]int{}
 		for _, s := range list {
 			status := g.fire(s, attacker)
 			answers[status]++
+			if status/100 == 2 {
+				t.Logf("%s %s %q %s = %d, and passes", s.method, s.target, s.header, s.body, status)
+			}
 			if names := g.changed(s); len(names) > 0 {
 				t.Errorf("%s %s %q %s = %d, and changed %q", s.method, s.target, s.header, s.body, status, names)
 				g.make(names...)
