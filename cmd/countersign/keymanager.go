@@ -77,8 +77,8 @@ func (k *keyManager) store(ctx context.Context, certificate *signature.Certifica
 	return id.String(), nil
 }
 
-// certificate reads a certificate from Barbican. That there is none, or that it
-// is none, is a verdict.
+// certificate reads a certificate from Barbican. That it is none is a verdict;
+// that there is none leaves it open what the signature is worth.
 func (s *session) certificate(ctx context.Context, id string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, sessionTimeout)
 	defer cancel()
@@ -96,8 +96,7 @@ func (s *session) certificate(ctx context.Context, id string) ([]byte, error) {
 	case errors.Is(err, certcache.ErrForbidden):
 		return nil, fmt.Errorf("certificate %s: Barbican does not let you read it (403); verify as a user of the project that stored it, or give the certificate's file with --certificate", id)
 	case errors.Is(err, certcache.ErrNotFound):
-		return nil, &verdict{fmt.Errorf("%s: names %s, which Barbican does not have, or whose expiration has passed\n  store the certificate in Barbican and set the property to its UUID, or give the certificate's file with --certificate",
-			signature.PropertyCertificate, id)}
+		return nil, fmt.Errorf("certificate %s: Barbican does not have it (404), or its expiration has passed; store it there and set %s to its UUID, or give the certificate's file with --certificate", id, signature.PropertyCertificate)
 	case errors.As(err, &other):
 		return nil, &verdict{fmt.Errorf("%s: names %s, which is no certificate: %s\n  store an X.509 certificate in PEM with --secret-type certificate, and set the property to its UUID",
 			signature.PropertyCertificate, id, other.Problem)}
