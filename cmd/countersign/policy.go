@@ -23,7 +23,7 @@ func newPolicy() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newPolicyCheck())
+	cmd.AddCommand(newPolicyCheck(), newPolicyExplain())
 	return cmd
 }
 
@@ -52,20 +52,12 @@ it could not be read.`,
 }
 
 func checkPolicy(cmd *cobra.Command, file string) error {
-	data, err := readFile(cmd, file)
-	if err != nil {
-		return err
-	}
-	p, err := policy.Load(bytes.NewReader(data))
-	var mistakes *policy.Error
-	if errors.As(err, &mistakes) {
-		lines := make([]string, len(mistakes.Problems))
-		for i, problem := range mistakes.Problems {
-			lines[i] = fmt.Sprintf("%s:%d: %s %s", file, problem.Line, problem.Field, problem.Text)
-		}
-		return &verdict{errors.New(strings.Join(lines, "\n"))}
-	}
-	if err != nil {
+	p, err := loadPolicy(cmd, file)
+	var mistakes *mistakesError
+	switch {
+	case errors.As(err, &mistakes):
+		return &verdict{err}
+	case err != nil:
 		return err
 	}
 	if err := showRules(cmd.OutOrStdout(), p.Rules()); err != nil {
@@ -75,6 +67,34 @@ func checkPolicy(cmd *cobra.Command, file string) error {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s:%d: warning: %s\n", file, doubt.line, doubt.text)
 	}
 	return nil
+}
+
+// loadPolicy reads a policy; the error may be a *mistakesError.
+func loadPolicy(cmd *cobra.Command, file string) (*policy.Policy, error) {
+	data, err := readFile(cmd, file)
+	if err != nil {
+		return nil, err
+	}
+	p, err := policy.Load(bytes.NewReader(data))
+	var mistakes *policy.Error
+	if errors.As(err, &mistakes) {
+		return nil, &mistakesError{file, mistakes.Problems}
+	}
+	return p, err
+}
+
+// mistakesError is a policy.Error with the name of the file on each line.
+type mistakesError struct {
+	file     string
+	problems []policy.Problem
+}
+
+func (e *mistakesError) Error() string {
+	lines := make([]string, len(e.problems))
+	for i, problem := range e.problems {
+		lines[i] = fmt.Sprintf("%s:%d: %s %s", e.file, problem.Line, problem.Field, problem.Text)
+	}
+	return strings.Join(lines, "\n")
 }
 
 // showRules writes a table with a line for each rule.

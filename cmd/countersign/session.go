@@ -9,7 +9,6 @@ import (
 
 	"github.com/gophercloud/gophercloud/v2"
 	"github.com/gophercloud/gophercloud/v2/openstack"
-	"github.com/gophercloud/gophercloud/v2/openstack/identity/v3/tokens"
 
 	"github.com/countersign/countersign/config"
 )
@@ -68,21 +67,6 @@ func (s *session) endpoint(serviceType, name string) (string, error) {
 
 func noEndpoint(name string) error {
 	return fmt.Errorf("the catalog has no %s in this region and interface; see OS_REGION_NAME and OS_INTERFACE", name)
-}
-
-// project is the one that the token is for; nil if it is for none.
-func (s *session) project() *tokens.Project {
-	result, ok := s.provider.GetAuthResult().(interface {
-		ExtractProject() (*tokens.Project, error)
-	})
-	if !ok {
-		return nil
-	}
-	project, err := result.ExtractProject()
-	if err != nil {
-		return nil
-	}
-	return project
 }
 
 // answer says in our words what a service answered: gophercloud's errors quote
