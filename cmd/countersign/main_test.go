@@ -5,6 +5,7 @@ import (
 	"context"
 	"maps"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -58,6 +59,34 @@ func TestHelp(t *testing.T) {
 		}
 	}
 	look(newRoot())
+}
+
+// Every flag completes to something: words, files, or nothing at all rather than
+// the names of whatever files lie about.
+func TestCompletion(t *testing.T) {
+	count := 0
+	var look func(cmd *cobra.Command)
+	look = func(cmd *cobra.Command) {
+		for _, found := range regexp.MustCompile(`(?m)^ .*?--([a-z-]+)`).FindAllStringSubmatch(cmd.LocalFlags().FlagUsages(), -1) {
+			flag := cmd.Flag(found[1])
+			if flag.Value.Type() == "bool" {
+				continue
+			}
+			count++
+			_, words := cmd.GetFlagCompletionFunc(flag.Name)
+			_, files := flag.Annotations[cobra.BashCompFilenameExt]
+			if !words && !files {
+				t.Errorf("%s --%s completes to any file", cmd.CommandPath(), flag.Name)
+			}
+		}
+		for _, sub := range cmd.Commands() {
+			look(sub)
+		}
+	}
+	look(newRoot())
+	if count < 10 {
+		t.Errorf("there are %d flags: the test looks for the wrong thing", count)
+	}
 }
 
 func FuzzReadProperties(f *testing.F) {
