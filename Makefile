@@ -4,7 +4,7 @@ FOLDERS      = $(shell go list -tags e2e -f '{{.Dir}}' ./...)
 STACK        = e2e/stack/stack
 STATICCHECK  = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 .DEFAULT_GOAL = help
-.PHONY: help build fmt fmt-check vet staticcheck unit stack e2e tempest demo test clean
+.PHONY: help build fmt fmt-check vet staticcheck unit stack e2e tempest demo test fuzz clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,5 +32,8 @@ tempest: stack build ## Tempest's image tests, straight and through Countersign,
 demo: build ## the story as a user types it: sign, upload, tamper, refuse
 	e2e/demo
 test: fmt-check vet staticcheck build unit stack e2e ## everything that has to hold
+fuzz: ## every fuzz target in turn, FUZZTIME each (30s)
+	@for package in $$(go list ./...); do for target in $$(go test -list '^Fuzz' $$package | grep ^Fuzz); do \
+		echo "== $$package $$target"; go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(or $(FUZZTIME),30s) $$package || exit 1; done; done
 clean: ## forget what was built, and end the stack
 	rm -rf bin && $(STACK) wipe

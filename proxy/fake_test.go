@@ -85,7 +85,7 @@ type fakeGlance struct {
 	begun  int               // uploads that reached us
 }
 
-func newFakeGlance(t *testing.T) *fakeGlance {
+func newFakeGlance(t testing.TB) *fakeGlance {
 	g := &fakeGlance{images: map[string]record{}, data: map[string][]byte{}}
 	g.Server = httptest.NewServer(http.HandlerFunc(g.serve))
 	t.Cleanup(g.Close)
@@ -318,7 +318,7 @@ func (b *fakeBarbican) Certificate(_ context.Context, owner, id, token string) (
 
 // stage is a proxy between fakes.
 type stage struct {
-	t        *testing.T
+	t        testing.TB
 	glance   *fakeGlance
 	keystone *fakeKeystone
 	barbican *fakeBarbican
@@ -327,7 +327,7 @@ type stage struct {
 	log      *safeBuffer
 }
 
-func newStage(t *testing.T, change ...func(*proxy.Config)) *stage {
+func newStage(t testing.TB, change ...func(*proxy.Config)) *stage {
 	t.Helper()
 	rules, err := policy.Load(strings.NewReader(testPolicy))
 	if err != nil {

@@ -276,7 +276,7 @@ func TestBadSecondUploadDuringAGoodFirst(t *testing.T) {
 }
 
 // waitFor waits until done, five seconds at most; complain says what is amiss.
-func waitFor(t *testing.T, done func() bool, complain ...func()) {
+func waitFor(t testing.TB, done func() bool, complain ...func()) {
 	t.Helper()
 	for deadline := time.Now().Add(5 * time.Second); !done(); runtime.Gosched() {
 		if time.Now().After(deadline) {

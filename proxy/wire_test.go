@@ -16,7 +16,7 @@ type wire struct {
 	sent []*bytes.Buffer
 }
 
-func newWire(t *testing.T, server string) *wire {
+func newWire(t testing.TB, server string) *wire {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -63,6 +63,13 @@ func (w *wire) relay(client net.Conn, address string) {
 			return
 		}
 	}
+}
+
+// forget forgets what was sent.
+func (w *wire) forget() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.sent = nil
 }
 
 // uploads returns, for each PUT, what was sent from its request line on.
