@@ -259,7 +259,7 @@ func (o *owner) resolve(ctx context.Context, p *policy.Policy) (*policy.Policy, 
 			o.ID = plainID(id)
 			ids[asked] = policy.Resolution{State: policy.Found, ID: id}
 		case errors.Is(err, keystone.ErrNoProject):
-			return nil, fmt.Errorf("Keystone knows no project %s", asked)
+			return nil, fmt.Errorf("there is no project %s, Keystone says", asked)
 		default:
 			o.trouble = err.Error()
 		}

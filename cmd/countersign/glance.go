@@ -94,7 +94,7 @@ func (g *glance) find(ctx context.Context, reference string) (glanceImage, error
 		Next   string         `json:"next"`
 	}
 	if json.Unmarshal(data, &list) != nil || list.Images == nil {
-		return glanceImage{}, errors.New("looking for the image's name: Glance's answer is no list of images")
+		return glanceImage{}, errors.New("looking for the image's name: the answer is no list of images")
 	}
 	var ids []string
 	for _, img := range *list.Images { // a database may take other names for the same, and Glance takes in:… for a list
@@ -125,10 +125,10 @@ func (g *glance) show(ctx context.Context, id string) (glanceImage, error) {
 	}
 	var img glanceImage
 	if err := json.Unmarshal(data, &img); err != nil || !strings.EqualFold(img.ID, id) || img.Status == "" {
-		return glanceImage{}, errors.New("Glance's answer does not describe the image")
+		return glanceImage{}, errors.New("the answer does not describe the image")
 	}
 	if img.properties, err = readProperties(data); err != nil {
-		return glanceImage{}, fmt.Errorf("Glance's answer %w", err)
+		return glanceImage{}, fmt.Errorf("the answer %w", err)
 	}
 	return img, nil
 }
@@ -147,7 +147,7 @@ func (g *glance) read(ctx context.Context, path string) ([]byte, error) {
 	defer response.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(response.Body, maxDescription+1))
 	if err == nil && len(data) > maxDescription {
-		err = fmt.Errorf("Glance's answer is longer than %d bytes", maxDescription)
+		err = fmt.Errorf("an answer is longer than %d bytes", maxDescription)
 	}
 	return data, err
 }

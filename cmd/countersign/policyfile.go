@@ -109,6 +109,7 @@ const (
 func (f *policyFile) look(ctx context.Context) {
 	data, err := os.ReadFile(f.path)
 	if err != nil {
+		f.seen = [sha256.Size]byte{} // so that what is there next counts, were it the same
 		f.keep(err)
 		return
 	}

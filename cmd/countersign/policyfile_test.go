@@ -1,0 +1,254 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/countersign/countersign/config"
+	"github.com/countersign/countersign/policy"
+	"github.com/countersign/countersign/proxy/keystone"
+)
+
+// projectID is an owner that the policies of these tests list by name.
+const projectID = "3f0c2b6d9a8e4c1f8b7a6d5e4c3b2a19"
+
+// policyFor is a policy with one rule, which all projects are under.
+func policyFor(mode string) string {
+	return "rules: [{projects: all, mode: " + mode + ", signers: any}]\n"
+}
+
+// namedPolicy enforces for one project, which it lists by its name.
+const namedPolicy = `rules:
+  - {name: named, projects: [{name: prod, domain: Default}], mode: enforce, signers: any}
+  - {name: rest, projects: all, mode: audit}
+`
+
+// identityService is a Keystone that knows one project, or none, or does not
+// answer.
+type identityService struct{ id atomic.Value } // "": there is no such project; "?": it does not answer
+
+func newIdentityService(id string) *identityService {
+	s := new(identityService)
+	s.id.Store(id)
+	return s
+}
+
+func (s *identityService) ProjectID(_ context.Context, name, domain string) (string, error) {
+	switch id := s.id.Load().(string); {
+	case id == "?":
+		return "", errors.New("keystone: away")
+	case id == "" || name != "prod" || domain != "Default":
+		return "", keystone.ErrNoProject
+	default:
+		return id, nil
+	}
+}
+
+// watched opens the policy at path, looked at every second, with project names
+// looked up anew every hour. It is for a bubble: the goroutine ends with it.
+func watched(t *testing.T, path string, names projectNames, log *bytes.Buffer) *policyFile {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	cfg := config.Config{PolicyFile: path, PolicyInterval: time.Second, ProjectRefresh: time.Hour}
+	f, err := openPolicy(ctx, cfg, names, zerolog.New(log))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// wait lets the time pass; nobody sleeps in a bubble.
+func wait(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// expect demands that the rule for projectID has the mode; "" stands for an
+// undecided policy.
+func expect(t *testing.T, when string, f *policyFile, want policy.Mode) {
+	t.Helper()
+	rule, err := f.For(projectID)
+	var refused *policy.Refusal
+	switch {
+	case want == "":
+		if !errors.As(err, &refused) || refused.Code != policy.CodePolicyUndecided {
+			t.Errorf("%s: For = %v, %v, want %s", when, rule, err, policy.CodePolicyUndecided)
+		}
+	case err != nil:
+		t.Errorf("%s: For = %v, want mode %s", when, err, want)
+	case rule.Mode != want:
+		t.Errorf("%s: mode = %s, want %s", when, rule.Mode, want)
+	}
+}
+
+func save(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A new policy counts when it is good; until then the last good one does.
+func TestPolicyReload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "policy.yaml")
+		save(t, path, policyFor("audit"))
+		var log bytes.Buffer
+		f := watched(t, path, newIdentityService(""), &log)
+		expect(t, "at first", f, policy.Audit)
+
+		for _, step := range []struct {
+			name    string
+			text    string // "": the file is taken away
+			want    policy.Mode
+			problem bool
+		}{
+			{"changed", policyFor("enforce"), policy.Enforce, false},
+			{"broken", "rules: []\n", policy.Enforce, true},
+			{"still broken", "rules: []\n", policy.Enforce, true},
+			{"empty", "\n", policy.Enforce, true},
+			{"mended", policyFor("off"), policy.Off, false},
+			{"gone", "", policy.Off, true},
+			{"back as it was", policyFor("off"), policy.Off, false},
+			{"broken again", "rules", policy.Off, true},
+			{"as before that", policyFor("off"), policy.Off, false},
+			{"changed again", policyFor("audit"), policy.Audit, false},
+		} {
+			if step.text == "" {
+				if err := os.Remove(path); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				save(t, path, step.text)
+			}
+			wait(time.Second)
+			expect(t, step.name, f, step.want)
+			if err := f.problem(); (err != nil) != step.problem {
+				t.Errorf("%s: problem = %v, want one: %v", step.name, err, step.problem)
+			}
+		}
+		if n := strings.Count(log.String(), "the last good policy stays in force"); n != 4 {
+			t.Errorf("the log has %d complaints, want one for each of the 4 mistakes:\n%s", n, &log)
+		}
+	})
+}
+
+// A ConfigMap is swapped by renaming a link to its folder; neither the file's
+// name nor its link changes.
+func TestPolicySymlinkSwap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		point := func(to string) {
+			t.Helper()
+			if err := os.Symlink(to, filepath.Join(dir, "..data_tmp")); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		at := time.Now()
+		for version, mode := range map[string]string{"..1": "audit", "..2": "enforce"} {
+			if err := os.Mkdir(filepath.Join(dir, version), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			file := filepath.Join(dir, version, "policy.yaml")
+			save(t, file, policyFor(mode))
+			if err := os.Chtimes(file, at, at); err != nil { // the time tells nothing
+				t.Fatal(err)
+			}
+		}
+		path := filepath.Join(dir, "policy.yaml")
+		if err := os.Symlink(filepath.Join("..data", "policy.yaml"), path); err != nil {
+			t.Fatal(err)
+		}
+		point("..1")
+		f := watched(t, path, newIdentityService(""), new(bytes.Buffer))
+		expect(t, "at first", f, policy.Audit)
+		point("..2")
+		wait(time.Second)
+		expect(t, "after the swap", f, policy.Enforce)
+		point("..1")
+		wait(time.Second)
+		expect(t, "after the swap back", f, policy.Audit)
+	})
+}
+
+// What a name means is asked anew each hour, and every few seconds while nobody
+// knows. An id that was found is remembered when Keystone is away; that there is
+// no such project is not.
+func TestPolicyNames(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "policy.yaml")
+		save(t, path, namedPolicy)
+		names := newIdentityService("?")
+		f := watched(t, path, names, new(bytes.Buffer))
+		expect(t, "Keystone is away", f, "")
+		names.id.Store(projectID)
+		wait(unknownRetry)
+		expect(t, "it is back", f, policy.Enforce)
+
+		names.id.Store("?")
+		wait(time.Hour)
+		expect(t, "it is away again", f, policy.Enforce)
+		save(t, path, namedPolicy+"# changed\n")
+		wait(time.Second)
+		expect(t, "the file is another", f, policy.Enforce)
+		save(t, path, policyFor("audit")) // which has no name to remember
+		wait(time.Second)
+		save(t, path, namedPolicy)
+		wait(time.Second)
+		expect(t, "the name is new", f, "")
+
+		names.id.Store("")
+		wait(unknownRetry)
+		expect(t, "there is no such project", f, policy.Audit)
+		names.id.Store("?")
+		wait(time.Hour)
+		expect(t, "and now nobody knows", f, "")
+		names.id.Store(projectID)
+		wait(unknownRetry)
+		expect(t, "it was created meanwhile", f, policy.Enforce)
+		names.id.Store("b1b2b3b4b5b6b7b8b9b0a1a2a3a4a5a6")
+		wait(time.Hour)
+		expect(t, "the name is another project's", f, policy.Audit)
+	})
+}
+
+// Without a file nothing is refused; a file that is wrong from the start is an
+// error.
+func TestPolicyAtStart(t *testing.T) {
+	var log bytes.Buffer
+	f, err := openPolicy(t.Context(), config.Config{}, newIdentityService(""), zerolog.New(&log))
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(t, "without a file", f, policy.Audit)
+	if f.Enforcing() || !strings.Contains(log.String(), `"level":"warn"`) {
+		t.Errorf("without a file: Enforcing = %v, and the log is %s", f.Enforcing(), &log)
+	}
+
+	broken := filepath.Join(t.TempDir(), "policy.yaml")
+	save(t, broken, "rules: []\n")
+	for path, want := range map[string]string{
+		broken:          "rules lists nothing",
+		broken + ".not": "no such file",
+	} {
+		cfg := config.Config{PolicyFile: path, PolicyInterval: time.Second, ProjectRefresh: time.Hour}
+		f, err := openPolicy(t.Context(), cfg, newIdentityService(""), zerolog.Nop())
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("openPolicy(%q) = %v, %v, want an error with %q", path, f, err, want)
+		}
+	}
+}
