@@ -47,9 +47,11 @@ var salts = []string{"0", "digest", "max"}
 func TestEveryKeyAndHashIsVerifiedAsOpenSSLSignsThem(t *testing.T) {
 	data := pixels(t, 40000) // more than is held back, so that Glance is reached
 	folder := makeSignatures(t, data)
+	certificates := storeCertificates(t, folder)
 	var matrices []*matrix
 	for _, glance := range servers {
-		matrices = append(matrices, newMatrix(t, glance, folder, data))
+		p := startProxy(t, glance, policy)
+		matrices = append(matrices, &matrix{login(t, "demo", p.url), login(t, "admin", glance.url()), folder, data, certificates})
 	}
 	for k, key := range keys {
 		for h, hash := range hashes {
@@ -87,16 +89,17 @@ type matrix struct {
 	certificates map[string]string // key → certificate's ID at Barbican
 }
 
-func newMatrix(t *testing.T, glance server, folder string, data []byte) *matrix {
+// storeCertificates stores the certificate of each key at Barbican, once.
+func storeCertificates(t *testing.T, folder string) map[string]string {
 	t.Helper()
-	p := startProxy(t, glance, policy)
-	m := &matrix{login(t, "demo", p.url), login(t, "admin", glance.url()), folder, data, map[string]string{}}
+	m := &matrix{c: login(t, "demo", openstack.Regions["RegionOne"]), folder: folder}
+	stored := map[string]string{}
 	for _, key := range keys {
 		for _, name := range []string{key.name, key.name + "-stranger"} {
-			m.certificates[name] = m.c.secret(m.file(name + ".certificate"))
+			stored[name] = m.c.secret(m.file(name + ".certificate"))
 		}
 	}
-	return m
+	return stored
 }
 
 func (m *matrix) in(t *testing.T) *matrix {
@@ -169,6 +172,7 @@ func makeSignatures(t *testing.T, data []byte) string {
 		script = append(script, fmt.Sprintf("openssl dsaparam -quiet -out dsa%s.parameters %s", bits, bits))
 	}
 	for _, key := range keys {
+		script = append(script, "(") // the keys are made side by side
 		for _, name := range []string{key.name, key.name + "-stranger"} {
 			script = append(script, fmt.Sprintf("openssl genpkey -quiet %s -out %s.key", key.genpkey, name),
 				fmt.Sprintf("openssl req -x509 -new -sha256 -key %s.key -days 1 -subj /CN=%s -out %s.certificate", name, name, name))
@@ -187,7 +191,9 @@ func makeSignatures(t *testing.T, data []byte) string {
 					sign, salt, key.name, hash, salt))
 			}
 		}
+		script = append(script, ") & jobs+=($!)")
 	}
+	script = append(script, `for job in "${jobs[@]}"; do wait "$job"; done`)
 	mustRun(login(t, "demo", openstack.Regions["RegionOne"]), "bash", "-c", strings.Join(script, "\n"))
 	return folder
 }
