@@ -192,6 +192,11 @@ func TestPSSAlone(t *testing.T) {
 	sig := must(rsa.SignPKCS1v15(rand.Reader, key, crypto.SHA256, hash.Sum(nil)))
 	spec := signature.Spec{Signature: sig, HashMethod: signature.SHA256, KeyType: signature.RSAPSS}
 	checkRefusal(t, verify(t, spec, &key.PublicKey, image), signature.CodeSignatureMismatch, signature.PropertySignature, "sign exactly")
+
+	// RFC 8017 lets MGF1 use another hash; cursive does not, and nor do we.
+	spec = signature.Spec{Signature: read(t, "mgf1.sha256.sig"), HashMethod: signature.SHA256, KeyType: signature.RSAPSS}
+	checkRefusal(t, verify(t, spec, certificate(t, "mgf1.crt").PublicKey, string(read(t, "image"))),
+		signature.CodeSignatureMismatch, signature.PropertySignature, "sign exactly")
 }
 
 func TestSignatureForms(t *testing.T) {

@@ -26,6 +26,10 @@ sign rsa sha256 -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:max
 sign rsa sha512 -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:digest
 sign rsa sha224 -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:0
 
+cp "$work/rsa.key" "$work/mgf1.key"
+certify mgf1
+sign mgf1 sha256 -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:max -sigopt rsa_mgf1_md:sha1
+
 for bits in 1024:160 2048:256; do
 	name=dsa${bits%:*}
 	openssl genpkey -quiet -genparam -algorithm DSA -pkeyopt "dsa_paramgen_bits:${bits%:*}" \
