@@ -56,8 +56,8 @@ func (e *element) isZero() bool { return *e == element{} }
 // multiply is the left-to-right comb method with windows of four bits: Hankerson,
 // Menezes and Vanstone, Guide to Elliptic Curve Cryptography, algorithm 2.36.
 //
-// The race detector is kept out of the arithmetic, which it slows tenfold: an
-// element that is read here is never written to afterwards.
+// The race detector is kept out of the arithmetic, which it slows tenfold. What
+// goroutines share, curves and keys, is not written to once it is made.
 //
 //go:norace
 func (f *field) multiply(x, y *element) element {

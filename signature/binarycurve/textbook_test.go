@@ -18,6 +18,7 @@ type textbook struct {
 	gx, gy   *big.Int
 	n        *big.Int
 	cofactor int64
+	rows     map[int]row // by the length of their images; made by solve
 }
 
 // textbooks are in the order of binarycurve.Curves. Generator and order are the
@@ -153,28 +154,33 @@ func (c *textbook) multiple(k, x, y *big.Int) (kx, ky *big.Int) {
 	return kx, ky
 }
 
-// solve returns z with z² + z = c, or nil, by the trace's linear equations: it
-// looks for z bit by bit in an echelon of what z^i contributes.
+// A row says that the polynomial of has the image of² + of.
+type row struct{ image, of *big.Int }
+
+// reduced takes from r the rows that share its leading bit, one after another.
+func (c *textbook) reduced(r row) row {
+	for r.image.Sign() != 0 {
+		pivot, ok := c.rows[r.image.BitLen()]
+		if !ok {
+			break
+		}
+		r = row{xor(r.image, pivot.image), xor(r.of, pivot.of)}
+	}
+	return r
+}
+
+// solve returns a z with z² + z = sum, or nil, as linear equations are solved.
 func (c *textbook) solve(sum *big.Int) *big.Int {
-	type row struct{ image, of *big.Int }
-	rows := make(map[int]row)
-	reduce := func(r row) row {
-		for r.image.Sign() != 0 {
-			pivot, ok := rows[r.image.BitLen()]
-			if !ok {
-				break
+	if c.rows == nil {
+		c.rows = make(map[int]row)
+		for i := range c.m {
+			z := new(big.Int).SetBit(new(big.Int), i, 1)
+			if r := c.reduced(row{xor(c.times(z, z), z), z}); r.image.Sign() != 0 {
+				c.rows[r.image.BitLen()] = r
 			}
-			r = row{xor(r.image, pivot.image), xor(r.of, pivot.of)}
-		}
-		return r
-	}
-	for i := range c.m {
-		z := new(big.Int).SetBit(new(big.Int), i, 1)
-		if r := reduce(row{xor(c.times(z, z), z), z}); r.image.Sign() != 0 {
-			rows[r.image.BitLen()] = r
 		}
 	}
-	r := reduce(row{sum, new(big.Int)})
+	r := c.reduced(row{sum, new(big.Int)})
 	if r.image.Sign() != 0 {
 		return nil
 	}
