@@ -225,6 +225,12 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
 	}
 	if pr.In.Method == http.MethodGet || pr.In.Method == http.MethodHead || pr.In.Method == http.MethodDelete || pr.In.Method == http.MethodOptions {
 		out.Body, out.ContentLength = nil, 0 // Glance takes none with these
+	} else if _, streams := pr.In.Body.(*body); !streams && out.Body != nil {
+		// ReverseProxy wraps bodies, and then the transport does not see that
+		// this one is in memory and sends the head alone. A Glance under uWSGI
+		// answers heads, and resets the connection with its answer when a body
+		// comes that it has not read.
+		out.Body = pr.In.Body
 	}
 	out.Trailer = nil
 	out.TransferEncoding = nil
