@@ -18,9 +18,14 @@ import (
 var version = "devel"
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop) // so that a second signal ends the process at once
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() { // lasts as long as the process
+		<-signals
+		signal.Stop(signals) // before anybody hears of the first: a second signal ends the process at once
+		cancel()
+	}()
 	os.Exit(run(ctx, os.Args[1:]))
 }
 

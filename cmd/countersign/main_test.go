@@ -2,9 +2,7 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"maps"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -18,7 +16,7 @@ import (
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"countersign": func() { os.Exit(run(context.Background(), os.Args[1:])) },
+		"countersign": main,
 		"keys":        keys,
 	})
 }

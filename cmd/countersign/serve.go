@@ -27,7 +27,8 @@ OS_CLOUD) name the service credential, without which nothing can be enforced.
 
 On SIGTERM it stops accepting, lets running uploads finish for
 COUNTERSIGN_SHUTDOWN_TIMEOUT and cuts the rest: an upload that is cut leaves its
-image queued.`,
+image queued. A second SIGTERM ends it at once. "countersign config" shows what it
+would run with.`,
 		Example: `  COUNTERSIGN_GLANCE_URL=http://glance.internal:9292 \
   COUNTERSIGN_POLICY_FILE=/etc/countersign/policy.yaml \
   OS_CLOUD=countersign countersign serve`,
