@@ -170,20 +170,22 @@ func TestSignVerify(t *testing.T) {
 func TestTruncation(t *testing.T) {
 	for _, curve := range binarycurve.Curves() {
 		private, public := generate(t, curve)
-		length := curve.Order().BitLen()
-		data := digest(t, 80)
-		r, s, err := binarycurve.Sign(rand.Reader, private, data)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, test := range []struct {
-			bit    int
-			counts bool
-		}{{length - 1, true}, {length, false}, {639, false}} {
-			changed := bytes.Clone(data)
-			changed[test.bit/8] ^= 0x80 >> (test.bit % 8)
-			if got := !binarycurve.Verify(public, changed, r, s); got != test.counts {
-				t.Errorf("%s: bit %d counts: %v, want %v", curve.Name(), test.bit, got, test.counts)
+		order := curve.Order().BitLen()
+		for _, length := range []int{80, (order + 7) / 8} {
+			data := digest(t, length)
+			r, s, err := binarycurve.Sign(rand.Reader, private, data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, test := range []struct {
+				bit    int
+				counts bool
+			}{{order - 1, true}, {order, false}, {8*length - 1, false}} {
+				changed := bytes.Clone(data)
+				changed[test.bit/8] ^= 0x80 >> (test.bit % 8)
+				if got := !binarycurve.Verify(public, changed, r, s); got != test.counts {
+					t.Errorf("%s, %d bytes: bit %d counts: %v, want %v", curve.Name(), length, test.bit, got, test.counts)
+				}
 			}
 		}
 	}
@@ -268,6 +270,10 @@ func TestParsePointRefuses(t *testing.T) {
 		}
 		zero := new(big.Int)
 		twoX, twoY := book.add(x, y, zero, root)
+		nowhere := big.NewInt(1)
+		for book.lift(nowhere) != nil {
+			nowhere.Add(nowhere, big.NewInt(1))
+		}
 		beyond := new(big.Int).SetBit(x, book.m, 1)
 		_, elsewhere := generate(t, binarycurve.Curves()[i^1])
 
@@ -294,6 +300,7 @@ func TestParsePointRefuses(t *testing.T) {
 			{"swapped", book.octets(y, x), "is not on"},
 			{"x beyond the field", book.octets(beyond, y), "outside the field"},
 			{"y beyond the field", book.octets(x, beyond), "outside the field"},
+			{"x of no point", with(2, nowhere.FillBytes(make([]byte, book.size()))), "no point of the subgroup"},
 			{"x all ones", with(2, bytes.Repeat([]byte{0xff}, book.size())), "outside the field"},
 			{"order two", book.octets(zero, root), "not in the subgroup"},
 			{"order 2n", book.octets(twoX, twoY), "not in the subgroup"},

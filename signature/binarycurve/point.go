@@ -67,7 +67,8 @@ func (c *Curve) double(p *projective) (d projective) {
 }
 
 // add is algorithm 3.25 of the Guide to Elliptic Curve Cryptography, and what
-// it leaves out: infinity, equal and opposite points.
+// it leaves out: infinity and equal points. Of opposite ones it makes Z = 0 by
+// itself.
 func (c *Curve) add(p *projective, q *point) (sum projective) {
 	switch {
 	case q.isInfinity():
@@ -81,11 +82,8 @@ func (c *Curve) add(p *projective, q *point) (sum projective) {
 	dy = add(&dy, &p.y)
 	dx := f.multiply(&q.x, &p.z)
 	dx = add(&dx, &p.x)
-	switch {
-	case dx.isZero() && dy.isZero():
+	if dx.isZero() && dy.isZero() {
 		return c.double(p)
-	case dx.isZero():
-		return projective{x: element{1}}
 	}
 
 	dxz := f.multiply(&dx, &p.z)

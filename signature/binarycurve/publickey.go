@@ -113,10 +113,7 @@ func Verify(key *PublicKey, digest []byte, r, s *big.Int) bool {
 	v := w.Mul(w, r)
 	v.Mod(v, c.n)
 	sum := c.combine(u, v, &key.q)
-	if sum.isInfinity() {
-		return false
-	}
-	return c.fromX(&sum).Cmp(r) == 0
+	return c.fromX(&sum).Cmp(r) == 0 // of infinity that is 0, which r is not
 }
 
 // fromDigest returns the leading bits of a digest, as many as n has.

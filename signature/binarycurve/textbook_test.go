@@ -187,6 +187,12 @@ func (c *textbook) solve(sum *big.Int) *big.Int {
 	return r.of
 }
 
+// lift returns a z such that (x, xz) is on the curve, or nil; x is not 0.
+func (c *textbook) lift(x *big.Int) *big.Int {
+	inverse := c.inverse(x)
+	return c.solve(xor(x, new(big.Int).SetUint64(uint64(c.a)), c.times(c.b, c.times(inverse, inverse))))
+}
+
 // parse is ParsePoint by the book: SEC 1, sections 2.3.4 and 3.2.2.1.
 func (c *textbook) parse(data []byte) (x, y *big.Int) {
 	limit := new(big.Int).Lsh(big.NewInt(1), uint(c.m))
@@ -200,9 +206,7 @@ func (c *textbook) parse(data []byte) (x, y *big.Int) {
 		if x.Sign() == 0 || x.Cmp(limit) >= 0 {
 			return nil, nil
 		}
-		inverse := c.inverse(x)
-		sum := xor(x, new(big.Int).SetUint64(uint64(c.a)), c.times(c.b, c.times(inverse, inverse)))
-		z := c.solve(sum)
+		z := c.lift(x)
 		if z == nil {
 			return nil, nil
 		}
