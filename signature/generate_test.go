@@ -97,6 +97,11 @@ func checkCertificate(t *testing.T, c *signature.Certificate) {
 		if parsed.Version != 3 || parsed.IsCA || !parsed.BasicConstraintsValid || parsed.KeyUsage != x509.KeyUsageDigitalSignature {
 			t.Errorf("version %d, CA %v, key usage %b", parsed.Version, parsed.IsCA, parsed.KeyUsage)
 		}
+		for i, critical := range []bool{true, true, false} {
+			if parsed.Extensions[i].Critical != critical {
+				t.Errorf("extension %v is critical: %v, want %v", parsed.Extensions[i].Id, !critical, critical)
+			}
+		}
 		if len(parsed.SubjectKeyId) != 20 || len(parsed.Extensions) != 3 {
 			t.Errorf("key identifier %x, %d extensions", parsed.SubjectKeyId, len(parsed.Extensions))
 		}

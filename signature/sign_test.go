@@ -149,6 +149,21 @@ func TestParsePrivateKeyRefuses(t *testing.T) {
 		Curve   asn1.ObjectIdentifier `asn1:"optional,explicit,tag:0"`
 	}
 	k409 := binarycurve.SECT409K1()
+	// wrapped is PKCS#8 around a key that names a curve itself.
+	wrapped := func(algorithm, within asn1.ObjectIdentifier) []byte {
+		return must(asn1.Marshal(struct {
+			Version   int
+			Algorithm struct{ ID, Curve asn1.ObjectIdentifier }
+			Key       []byte
+		}{
+			Algorithm: struct{ ID, Curve asn1.ObjectIdentifier }{algorithm, k409.OID()},
+			Key:       must(asn1.Marshal(sec1{1, []byte{5}, within})),
+		}))
+	}
+	ecPublicKey := asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1}
+	if _, err := signature.ParsePrivateKey(wrapped(ecPublicKey, k409.OID())); err != nil {
+		t.Errorf("a curve named twice: %v", err)
+	}
 	oddRSA := must(asn1.Marshal([]int{0, 15, 3, 3, 3, 5, 1, 1, 2})) // of the shape of PKCS#1
 	for _, test := range []struct {
 		name string
@@ -169,6 +184,8 @@ func TestParsePrivateKeyRefuses(t *testing.T) {
 		{"trailing byte", append(bytes.Clone(p256), 0), "not a private key"},
 		{"sect409k1, explicit", read(t, "sectexplicit.pem"), "not a private key"},
 		{"sect409k1, other public key", otherPublic, "sect409k1"},
+		{"sect409k1, sect409r1 within", wrapped(ecPublicKey, binarycurve.SECT409R1().OID()), "not usable for images"},
+		{"sect409k1, for ECDH", wrapped(asn1.ObjectIdentifier{1, 3, 132, 1, 12}, k409.OID()), "not usable for images"},
 		{"sect409k1, zero", must(asn1.Marshal(sec1{1, []byte{0}, k409.OID()})), "not a private key"},
 		{"sect409k1, order", must(asn1.Marshal(sec1{1, k409.Order().Bytes(), k409.OID()})), "not a private key"},
 		{"sect409k1, version 2", must(asn1.Marshal(sec1{2, []byte{5}, k409.OID()})), "not a private key"},

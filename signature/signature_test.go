@@ -160,6 +160,7 @@ func TestParseKeyType(t *testing.T) {
 		{"SECT571K1", "exactly ECC_SECT571K1"},
 		{"ecc_sect409r1", "exactly ECC_SECT409R1"},
 		{"K-409", "exactly ECC_SECT409K1"},
+		{"B571", "exactly ECC_SECT571R1"},
 		{"NIST B-571", "exactly ECC_SECT571R1"},
 		{"sect283k1", all},
 		{"ECC-CURVES", all},
