@@ -49,7 +49,11 @@ func (c *carrier) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		cause.Store(&err)
 		conn.SetReadDeadline(time.Now().Add(answerGrace))
-		if half, ok := conn.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {
+		if half, ok := conn.(interface{ CloseWrite() error }); ok {
+			// Fails where Glance has reset the connection. What it said before
+			// is still there to be read, so that is no reason to close.
+			half.CloseWrite()
+		} else {
 			conn.Close()
 		} // and what is in out stays there
 	}()
@@ -75,7 +79,9 @@ func whole(answer *http.Response) *http.Response {
 	answer.Body = io.NopCloser(bytes.NewReader(text))
 	answer.ContentLength = int64(len(text))
 	answer.TransferEncoding = nil
-	if answer.Header.Get("Content-Length") != "" {
+	// Glance under uWSGI tells no length. Without one the client would see the
+	// end of the answer only when the handler returns, which may linger.
+	if answer.StatusCode != http.StatusNoContent || answer.Header.Get("Content-Length") != "" {
 		answer.Header.Set("Content-Length", strconv.Itoa(len(text)))
 	}
 	return answer

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/countersign/countersign/signature"
@@ -88,6 +89,8 @@ func (e *answerError) write(w http.ResponseWriter) {
 			w.Header()[name] = values
 		}
 	}
+	// Told, so that a client sees the end of it while its body is still let run.
+	w.Header().Set("Content-Length", strconv.Itoa(len(e.body)))
 	w.WriteHeader(e.status)
 	w.Write(e.body)
 }
