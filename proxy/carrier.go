@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// carrier takes image data to Glance, each upload over a connection of its own.
+// carrier takes bodies to Glance, each over a connection of its own.
 // http.Transport would do, but for one thing: Glance under uWSGI answers early
-// (413, 415, 409), closes with the rest unread, and so resets the connection.
+// (401, 409, 413, 415), closes with the rest unread, and so resets the connection.
 // Transport then reports the failed write and loses the answer that has already
 // arrived. Here the answer is read, whole, while the data is sent, and is looked
 // for once more when sending fails.

@@ -240,18 +240,18 @@ func (p *Proxy) taskable(r *http.Request, parsed any) error {
 		if err != nil {
 			return err
 		}
-		u := &uploading{rule: rule, event: ev}
-		switch ev.rule = rule; rule.Mode {
-		case policy.Off:
-		default:
-			ev.audited = rule.Mode == policy.Audit
-			shut := refusal(codeDoorClosed, "", "a task would bring in data that nobody has verified",
-				"create an image and upload the signed data with PUT /v2/images/{id}/file")
-			ev.outcome, ev.reason = "failure", shut
-			if u.rule.Mode == policy.Enforce {
-				return shut
-			}
+		if rule.Mode == policy.Off {
+			continue
 		}
+		shut := refusal(codeDoorClosed, "", "a task would bring in data that nobody has verified",
+			"create an image and upload the signed data with PUT /v2/images/{id}/file")
+		ev.rule, ev.outcome, ev.reason, ev.audited = rule, "failure", shut, rule.Mode == policy.Audit
+		if rule.Failed() == policy.Refuse {
+			return shut
+		}
+	}
+	if ev.rule == nil {
+		ev.action = "" // no rule looks at it
 	}
 	return nil
 }

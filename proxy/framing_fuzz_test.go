@@ -53,7 +53,9 @@ func FuzzFraming(f *testing.F) {
 		conn.SetDeadline(time.Now().Add(10 * time.Second))
 		go func() { // ends with the connection
 			conn.Write(append([]byte(head), body...))
-			conn.(*net.TCPConn).CloseWrite()
+			if !whole { // who waits for more is told that there is none
+				conn.(*net.TCPConn).CloseWrite()
+			}
 		}()
 		io.Copy(io.Discard, conn)
 

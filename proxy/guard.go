@@ -27,16 +27,16 @@ import (
 // then puts the image back to queued by itself.
 type guard struct {
 	proxy *Proxy
-	next  http.RoundTripper // for what carries no image data
-	data  http.RoundTripper // for what does
+	next  http.RoundTripper // for what has no body
+	body  http.RoundTripper // for what has one
 }
 
 // RoundTrip implements http.RoundTripper.
 func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	u, judged := req.Context().Value(uploadKey{}).(*uploading)
 	switch {
-	case !judged && carriesData(req):
-		return g.data.RoundTrip(req)
+	case !judged && req.Body != nil:
+		return g.body.RoundTrip(req)
 	case !judged:
 		return g.next.RoundTrip(req)
 	case u.rule.Mode == policy.Audit:
@@ -58,7 +58,7 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err == nil {
 		req = req.WithContext(exchange)
 		req.Body = body
-		answer, err = g.data.RoundTrip(req)
+		answer, err = g.body.RoundTrip(req)
 	} else {
 		body.fail(err)
 	}
@@ -105,7 +105,7 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 // decided.
 func (g *guard) audit(req *http.Request, u *uploading) (*http.Response, error) {
 	if u.verifier == nil {
-		return g.data.RoundTrip(req)
+		return g.body.RoundTrip(req)
 	}
 	tee := &audited{ReadCloser: req.Body, verifier: u.verifier}
 	if req.Body == nil {
@@ -113,7 +113,7 @@ func (g *guard) audit(req *http.Request, u *uploading) (*http.Response, error) {
 	} else {
 		req.Body = tee
 	}
-	answer, err := g.data.RoundTrip(req)
+	answer, err := g.body.RoundTrip(req)
 	if !tee.ended.Load() {
 		return answer, err // not all of it was seen: nothing can be said
 	}
@@ -131,16 +131,6 @@ func (g *guard) audit(req *http.Request, u *uploading) (*http.Response, error) {
 // note writes what the verifier found into the event.
 func (u *uploading) note() {
 	u.event.bytes, u.event.digest, u.event.caveat = u.verifier.Size(), u.verifier.Digest(), u.verifier.Caveat()
-}
-
-// carriesData reports whether a request brings image data.
-func carriesData(req *http.Request) bool {
-	switch eventOf(req.Context()).route {
-	default:
-		return false
-	case "/v2/images/{id}/file", "/v2/images/{id}/stage":
-		return req.Method == http.MethodPut
-	}
 }
 
 func bodyOf(req *http.Request) io.Reader {

@@ -149,7 +149,7 @@ func New(c Config) *Proxy {
 	p.probe = &probe{glance: p.glance}
 	p.forward = &httputil.ReverseProxy{
 		Rewrite:        p.rewrite,
-		Transport:      &guard{proxy: p, next: c.Transport, data: &carrier{dial: c.Dial}},
+		Transport:      &guard{proxy: p, next: c.Transport, body: &carrier{dial: c.Dial}},
 		ModifyResponse: p.answered,
 		ErrorHandler:   p.unreached,
 		BufferPool:     newBuffers(),
@@ -225,12 +225,6 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
 	}
 	if pr.In.Method == http.MethodGet || pr.In.Method == http.MethodHead || pr.In.Method == http.MethodDelete || pr.In.Method == http.MethodOptions {
 		out.Body, out.ContentLength = nil, 0 // Glance takes none with these
-	} else if _, streams := pr.In.Body.(*body); !streams && out.Body != nil {
-		// ReverseProxy wraps bodies, and then the transport does not see that
-		// this one is in memory and sends the head alone. A Glance under uWSGI
-		// answers heads, and resets the connection with its answer when a body
-		// comes that it has not read.
-		out.Body = pr.In.Body
 	}
 	out.Trailer = nil
 	out.TransferEncoding = nil

@@ -79,32 +79,64 @@ func (u *uploading) differs(img Image) (property, difference string) {
 	return "", ""
 }
 
-// read looks at the image with the caller's token, or with the service
-// credential alone where the token has expired since.
-func (p *Proxy) read(ctx context.Context, u *uploading) (Image, error) {
+// look reads the image with the caller's token, and with our service token
+// beside it, so that one which has expired since still counts. Where Glance does
+// not like ours (it answers 404 to one that is scoped to the system) the
+// caller's goes alone from then on: only what Glance says to that alone, or to
+// both, tells that an image is gone.
+func (p *Proxy) look(ctx context.Context, u *uploading) (Image, error) {
 	img, err := p.glance.image(ctx, u.image.ID, u.who, nil)
-	if isStatus(err, http.StatusUnauthorized) {
-		if own, tokenErr := p.Identities.Token(ctx); tokenErr == nil {
-			return p.glance.image(ctx, u.image.ID, credentials{token: own}, nil)
-		}
+	if u.who.service == "" || !isStatus(err, http.StatusNotFound) && !isStatus(err, http.StatusUnauthorized) {
+		return img, err
+	}
+	alone := credentials{token: u.who.token}
+	other, otherErr := p.glance.image(ctx, u.image.ID, alone, nil)
+	switch {
+	case isStatus(otherErr, http.StatusUnauthorized):
+		return img, err // it has expired: both together have the word
+	case otherErr == nil:
+		u.who = alone
+	}
+	return other, otherErr
+}
+
+// read is look, or a look with the service credential alone where the token has
+// expired. An image that this one cannot see may still be there.
+func (p *Proxy) read(ctx context.Context, u *uploading) (Image, error) {
+	img, err := p.look(ctx, u)
+	if !isStatus(err, http.StatusUnauthorized) {
+		return img, err
+	}
+	own, err := p.Identities.Token(ctx)
+	if err != nil {
+		return Image{}, err
+	}
+	img, err = p.glance.image(ctx, u.image.ID, credentials{token: own}, nil)
+	if isStatus(err, http.StatusNotFound) {
+		return Image{}, errors.New("the caller's token has expired, and the service credential does not see the image")
 	}
 	return img, err
 }
+
+// letGo bounds how long an image is waited for that is saving. Glance lets go of
+// one whose upload has broken off within about a second: if it has not by then,
+// another upload owns it.
+const letGo = 10 * time.Second
 
 // discard deletes an image whose data did not verify, and which Glance has not
 // taken. The caller's token decides whether it may: the proxy lends nobody a
 // right. A second upload may own the image's state, so only a queued image is
 // deleted.
 func (p *Proxy) discard(ctx context.Context, u *uploading) (became string) {
-	left := cleanupFailed
+	left, limit := cleanupFailed, time.Now().Add(letGo)
 	for range backoff(ctx) {
-		img, err := p.glance.image(ctx, u.image.ID, u.who, nil)
+		img, err := p.look(ctx, u)
 		switch {
 		case isStatus(err, http.StatusNotFound):
 			return cleanupGone
 		case err != nil:
 			continue
-		case img.Status == statusSaving:
+		case img.Status == statusSaving && time.Now().Before(limit):
 			left = "left " + statusSaving
 			continue
 		case img.Status != statusQueued:
@@ -115,8 +147,6 @@ func (p *Proxy) discard(ctx context.Context, u *uploading) (became string) {
 		switch err := p.remove(ctx, img, u.who); {
 		case err == nil:
 			return cleanupDeleted
-		case isStatus(err, http.StatusNotFound):
-			return cleanupGone
 		case isStatus(err, http.StatusForbidden):
 			return cleanupNotOurs
 		}
@@ -148,11 +178,8 @@ func (p *Proxy) quarantine(ctx context.Context, u *uploading) (became string) {
 			continue
 		}
 		looks = 0
-		switch err := p.remove(ctx, img, u.who); {
-		case err == nil:
+		if p.remove(ctx, img, u.who) == nil {
 			return cleanupDeleted
-		case isStatus(err, http.StatusNotFound):
-			return cleanupGone
 		}
 		if own, err := p.Identities.Token(ctx); err == nil {
 			p.glance.deactivate(ctx, u.image.ID, credentials{token: own}) // seen, or not, at the next look

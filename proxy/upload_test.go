@@ -542,3 +542,62 @@ func lineAbout(log, what string) string {
 	}
 	return ""
 }
+
+// A Glance that does not like our service token (it answers 404 to one that is
+// scoped to the system) is not believed that the image is gone.
+func TestServiceTokenThatGlanceDoesNotLike(t *testing.T) {
+	s := newStage(t)
+	s.glance.before = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Header.Get("X-Service-Token") != "" {
+			http.Error(w, "The resource could not be found.", http.StatusNotFound)
+			return true
+		}
+		return false
+	}
+	data := random(t, 50_000)
+	good := s.image("a", signed(t, data))
+	if status, body := s.upload(good, tokenA, data, false); status != 204 || s.glance.status(good) != "active" {
+		t.Errorf("good upload = %d %s and the image is %s, want 204 and active", status, body, s.glance.status(good))
+	}
+	bad := s.image("a", signed(t, data))
+	if status, _ := s.upload(bad, tokenA, flipped(data, 9), false); status != 400 || s.glance.status(bad) != "gone" {
+		t.Errorf("bad upload = %d and the image is %s, want 400 and gone", status, s.glance.status(bad))
+	}
+	s.glance.after = func(r record) { r["size"] = 1 }
+	changed := s.image("a", signed(t, data))
+	if status, _ := s.upload(changed, tokenA, data, false); status != 409 || s.glance.status(changed) != "gone" {
+		t.Errorf("changed upload = %d and the image is %s, want 409 and gone", status, s.glance.status(changed))
+	}
+}
+
+// A token that expires in mid-upload still settles it, by our service token
+// beside it, or by our own alone.
+func TestTokenThatExpiresDuringTheUpload(t *testing.T) {
+	for name, helps := range map[string]bool{"with our service token it counts": true, "it never counts": false} {
+		s := newStage(t)
+		expired := false
+		s.glance.before = func(w http.ResponseWriter, r *http.Request) bool {
+			if expired && r.Header.Get("X-Auth-Token") == tokenA && !(helps && r.Header.Get("X-Service-Token") == service) {
+				http.Error(w, "expired", http.StatusUnauthorized)
+				return true
+			}
+			return false
+		}
+		s.glance.after = func(record) { expired = true }
+		data := random(t, 50_000)
+		id := s.image("a", signed(t, data))
+		if status, body := s.upload(id, tokenA, data, false); status != 204 || s.glance.status(id) != "active" {
+			t.Errorf("%s: good upload = %d %s and the image is %s, want 204 and active", name, status, body, s.glance.status(id))
+		}
+		expired = false
+		s.glance.after = func(r record) { expired = true; r["size"] = 1 }
+		id = s.image("a", signed(t, data))
+		want := "deactivated"
+		if helps {
+			want = "gone"
+		}
+		if status, body := s.upload(id, tokenA, data, false); status != 409 || s.glance.status(id) != want {
+			t.Errorf("%s: changed upload = %d %s and the image is %s, want 409 and %s", name, status, body, s.glance.status(id), want)
+		}
+	}
+}
