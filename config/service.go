@@ -286,6 +286,8 @@ func (o *openstack) fromCloud(environ map[string]string, password, appSecret str
 		faults.add("OS_CLOUD", "%s has no username", in)
 	case a.ApplicationCredentialID == "" && a.Username != "" && a.DomainName == "" && a.DomainID == "":
 		faults.add("OS_CLOUD", "%s has a username without user_domain_name", in)
+	case a.Scope != nil && a.Scope.System:
+		faults.add("OS_CLOUD", "%s says system_scope, and Glance answers 404 to whatever comes with such a token; expected a project_name", in)
 	case !application && a.Scope == nil:
 		faults.add("OS_CLOUD", "%s has no project_name", in)
 	case !application && a.Scope.ProjectName != "" && a.Scope.DomainName == "" && a.Scope.DomainID == "":

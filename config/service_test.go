@@ -225,6 +225,8 @@ clouds:
   insecure:
     verify: false
     auth: {auth_url: https://keystone:5000/v3, user_id: u1, password: p, project_id: p1}
+  system:
+    auth: {auth_url: https://keystone:5000/v3, user_id: u1, password: p, system_scope: all}
   token:
     auth_type: v3token
     auth: {auth_url: https://keystone:5000/v3, token: correct-horse-battery-staple, project_id: p1}
@@ -338,6 +340,7 @@ func TestServiceFromClouds(t *testing.T) {
 		{"a secret in the wrong place", cloud("gate", "OS_CLIENT_CONFIG_FILE", write(t, "clouds.yaml", "clouds: {gate: {auth: se`cret}}")), "OS_CLOUD", "cannot unmarshal !!str a value into"},
 		{"no auth", cloud("no-auth"), "OS_CLOUD", "no auth section"},
 		{"insecure", cloud("insecure"), "OS_CLOUD", "verify: false"},
+		{"system scope", cloud("system"), "OS_CLOUD", "system_scope"},
 		{"token", cloud("token"), "OS_CLOUD", "holds a token"},
 		{"no URL", cloud("no-url"), "OS_CLOUD", "no auth_url"},
 		{"odd URL", cloud("odd-url"), "OS_CLOUD", "user name"},

@@ -114,7 +114,6 @@ var statuses = map[string]int{
 
 	string(signature.CodePropertyMissing):        http.StatusBadRequest,
 	string(signature.CodePropertyInvalid):        http.StatusBadRequest,
-	string(signature.CodeKeyTypeUnsupported):     http.StatusBadRequest,
 	string(signature.CodeCertificateUnreadable):  http.StatusBadRequest,
 	string(signature.CodeCertificateExpired):     http.StatusBadRequest,
 	string(signature.CodeCertificateNotYetValid): http.StatusBadRequest,

@@ -20,9 +20,6 @@ const (
 	CodePropertyMissing Code = "property_missing"
 	// CodePropertyInvalid: a property has a value that nothing could satisfy.
 	CodePropertyInvalid Code = "property_invalid"
-	// CodeKeyTypeUnsupported: OpenStack knows the key type, this release
-	// cannot verify it. At present there is no such type.
-	CodeKeyTypeUnsupported Code = "key_type_unsupported"
 	// CodeCertificateUnreadable: the payload is not one readable X.509
 	// certificate.
 	CodeCertificateUnreadable Code = "certificate_unreadable"

@@ -60,10 +60,6 @@ const (
 // is not to be modified.
 var KeyTypes = []KeyType{RSAPSS, DSA, SECT571K1, SECT409K1, SECT571R1, SECT409R1, SECP521R1, SECP384R1}
 
-// Supported reports whether this release can verify signatures of type k. It
-// can for each of KeyTypes.
-func (k KeyType) Supported() bool { return slices.Contains(KeyTypes, k) }
-
 func parseHashMethod(value string) (HashMethod, error) {
 	var names []string
 	for _, method := range HashMethods {
@@ -76,7 +72,7 @@ func parseHashMethod(value string) (HashMethod, error) {
 }
 
 func parseKeyType(value string) (KeyType, error) {
-	if keyType := KeyType(value); keyType.Supported() {
+	if keyType := KeyType(value); slices.Contains(KeyTypes, keyType) {
 		return keyType, nil
 	}
 	return "", unknownName(PropertyKeyType, value, "a key type", keyTypeNames(), string(nearKeyType(value)))

@@ -40,9 +40,7 @@ func completeProperty(*cobra.Command, []string, string) ([]cobra.Completion, cob
 		list = append(list, signature.PropertyHashMethod+"="+string(method))
 	}
 	for _, keyType := range signature.KeyTypes {
-		if keyType.Supported() {
-			list = append(list, signature.PropertyKeyType+"="+string(keyType))
-		}
+		list = append(list, signature.PropertyKeyType+"="+string(keyType))
 	}
 	return list, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
 }

@@ -193,9 +193,6 @@ func doubts(p *policy.Policy) []doubt {
 		if r.AnySigner {
 			add(r.Line, "rule %q takes any signer, so a signature says that the data is whole and not whose it is; list the certificates that are trusted", r.Name)
 		}
-		if !slices.ContainsFunc(r.KeyTypes, signature.KeyType.Supported) {
-			add(r.Line, "rule %q allows only key types that this release cannot verify, so it refuses every image; add one of RSA-PSS, DSA, ECC_SECP384R1 and ECC_SECP521R1", r.Name)
-		}
 	}
 	if !unowned {
 		add(rules[len(rules)-1].Line, "no rule is for images without an owner, so uploads into them are refused; add `unowned: true` to one")

@@ -25,8 +25,8 @@ Countersign verify it with. FILE is what is uploaded, byte for byte; "-" is
 standard input.
 
 The key's type decides how: RSA keys sign with RSA-PSS and the longest salt, which
-every release of Glance and Nova accepts; DSA keys and elliptic curve keys on P-384
-and P-521 sign in DER. A key must not be encrypted.
+every release of Glance and Nova accepts; DSA keys, and elliptic curve keys on
+P-384, P-521 and the four SECT curves, sign in DER. A key must not be encrypted.
 
 The certificate belongs into Barbican, where verifiers fetch it.
 --store-certificate puts it there, with the credential that the openstack client

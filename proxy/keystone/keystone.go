@@ -11,8 +11,9 @@
 //
 // What the service credential needs, measured with Keystone 2025.1 and its default policies: any role to authenticate
 // and to find endpoints; the role service, on any scope, to validate tokens; and to list projects and domains for
-// ProjectID either reader on the system, which may do both, or admin on a project. A reader of one domain sees that
-// domain's projects and is told nothing of others. Without the right to list, ProjectID is an error and the rest works.
+// ProjectID admin on a project. (Reader on the system may do both as well, but Glance refuses what comes with a token of
+// that scope.) A reader of one domain sees that domain's projects and is told nothing of others. Without the right to
+// list, ProjectID is an error and the rest works.
 //
 //	client := keystone.New(keystone.Config{AuthOptions: options})
 //	id, err := client.Validate(ctx, token)
