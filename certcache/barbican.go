@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -137,12 +136,13 @@ func cause(what string, err error) error {
 	var (
 		verify *tls.CertificateVerificationError
 		dial   *net.OpError
+		large  *http.MaxBytesError
 	)
 	switch {
 	default:
 		return fmt.Errorf("%s: its answer is not readable", what)
-	case errors.Is(err, errTooLarge):
-		return fmt.Errorf("%s: %w", what, errTooLarge)
+	case errors.As(err, &large):
+		return fmt.Errorf("%s: answer larger than %d bytes", what, large.Limit)
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%s: %w", what, context.DeadlineExceeded)
 	case errors.Is(err, context.Canceled):
@@ -154,8 +154,6 @@ func cause(what string, err error) error {
 	}
 }
 
-var errTooLarge = fmt.Errorf("answer larger than %d bytes", maxAnswer)
-
 // bounded is a transport that ends an answer beyond maxAnswer with an error, whoever reads it.
 type bounded struct{ next http.RoundTripper }
 
@@ -164,23 +162,6 @@ func (t bounded) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	resp.Body = &boundedBody{ReadCloser: resp.Body, left: maxAnswer}
+	resp.Body = http.MaxBytesReader(nil, resp.Body, maxAnswer)
 	return resp, nil
-}
-
-type boundedBody struct {
-	io.ReadCloser
-	left int
-}
-
-func (b *boundedBody) Read(p []byte) (int, error) {
-	if b.left < 0 {
-		return 0, errTooLarge
-	}
-	// One byte more than is left tells a body that ends at the limit from one that goes on.
-	n, err := b.ReadCloser.Read(p[:min(len(p), b.left+1)])
-	if b.left -= n; b.left < 0 {
-		return n - 1, errTooLarge
-	}
-	return n, err
 }
