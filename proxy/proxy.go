@@ -28,6 +28,8 @@ package proxy
 
 import (
 	"context"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -153,7 +155,7 @@ func New(c Config) *Proxy {
 		ModifyResponse: p.answered,
 		ErrorHandler:   p.unreached,
 		BufferPool:     newBuffers(),
-		ErrorLog:       nil, // every error reaches unreached; what ReverseProxy says besides is a client that left
+		ErrorLog:       log.New(io.Discard, "", 0), // errors reach unreached; what it says besides is a client that left
 	}
 	p.router = p.routes()
 	return p
