@@ -4,6 +4,7 @@ package e2e_test
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -11,26 +12,32 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/gophercloud/gophercloud/v2"
+	"github.com/gophercloud/gophercloud/v2/openstack/image/v2/imagedata"
 )
 
 // TestClientsAreToldWhyTheyAreRefused: whatever command a user types, the
 // reason is on her screen, whether we answer before the data (64 MiB of which
-// are then on their way) or behind it.
+// are then on their way; 1 GiB with COUNTERSIGN_LOAD=full) or behind it.
 func TestClientsAreToldWhyTheyAreRefused(t *testing.T) {
 	underBothServers(t, func(t *testing.T, glance server) {
 		p := startProxy(t, glance, policy)
 		c := login(t, "demo", p.url)
 		folder := t.TempDir()
 		unsigned, tampered := filepath.Join(folder, "unsigned"), filepath.Join(folder, "tampered")
-		if err := os.WriteFile(unsigned, nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Truncate(unsigned, 64<<20); err != nil {
-			t.Fatal(err)
+		before, behind := int64(64<<20), int64(size+1)
+		if os.Getenv("COUNTERSIGN_LOAD") == "full" {
+			before, behind = 1<<30, 1<<30
 		}
 		data := pixels(t, size)
-		if err := os.WriteFile(tampered, append([]byte{'x'}, data...), 0o600); err != nil {
-			t.Fatal(err)
+		for file, length := range map[string]int64{unsigned: before, tampered: behind} {
+			if err := os.WriteFile(file, []byte{'x'}, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Truncate(file, length); err != nil {
+				t.Fatal(err)
+			}
 		}
 		s := newSigner(t, time.Hour)
 		signed := s.properties(data, c.secret(s.certificate))
@@ -45,9 +52,24 @@ func TestClientsAreToldWhyTheyAreRefused(t *testing.T) {
 			set                        map[string]string
 		}{
 			{"before the data", unsigned, "signature_required", `img_signature is not set, and rule "guarded" demands a signed image`, nil, nil},
-			{"after the data", tampered, "signature_mismatch", "img_signature does not match the 1060922 bytes of image data", properties, signed},
+			{"after the data", tampered, "signature_mismatch", fmt.Sprintf("img_signature does not match the %d bytes of image data", behind), properties, signed},
 		}
 		for _, refused := range cases {
+			t.Run("gophercloud "+refused.name, func(t *testing.T) {
+				c := c.in(t)
+				file, err := os.Open(refused.file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer file.Close()
+				provider := &gophercloud.ProviderClient{TokenID: c.token}
+				service := &gophercloud.ServiceClient{ProviderClient: provider, Endpoint: p.url + "/v2/", Type: "image"}
+				err = imagedata.Upload(t.Context(), service, c.create(refused.set).id(), file).ExtractErr()
+				if err == nil {
+					t.Fatal("no error")
+				}
+				wantSentence(t, err.Error(), refused.sentence, refused.code)
+			})
 			for _, command := range [][]string{{"openstack", "image", "create"}, {"glance", "image-create"}} {
 				t.Run(command[0]+" "+refused.name, func(t *testing.T) {
 					name := t.Name()

@@ -31,6 +31,10 @@ var keys = []struct {
 	{"dsa3072", "DSA", "-paramfile dsa3072.parameters"},
 	{"p384", "ECC_SECP384R1", "-algorithm EC -pkeyopt ec_paramgen_curve:P-384"},
 	{"p521", "ECC_SECP521R1", "-algorithm EC -pkeyopt ec_paramgen_curve:P-521"},
+	{"k409", "ECC_SECT409K1", "-algorithm EC -pkeyopt ec_paramgen_curve:sect409k1 -pkeyopt ec_param_enc:named_curve"},
+	{"b409", "ECC_SECT409R1", "-algorithm EC -pkeyopt ec_paramgen_curve:sect409r1 -pkeyopt ec_param_enc:named_curve"},
+	{"k571", "ECC_SECT571K1", "-algorithm EC -pkeyopt ec_paramgen_curve:sect571k1 -pkeyopt ec_param_enc:named_curve"},
+	{"b571", "ECC_SECT571R1", "-algorithm EC -pkeyopt ec_paramgen_curve:sect571r1 -pkeyopt ec_param_enc:named_curve"},
 }
 
 var hashes = []string{"SHA-224", "SHA-256", "SHA-384", "SHA-512"}
