@@ -4,7 +4,7 @@ FOLDERS      = $(shell go list -tags e2e -f '{{.Dir}}' ./...)
 STACK        = e2e/stack/stack
 STATICCHECK  = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 .DEFAULT_GOAL = help
-.PHONY: help build fmt fmt-check vet staticcheck unit stack e2e tempest demo test fuzz clean
+.PHONY: help build fmt fmt-check vet staticcheck unit stack e2e tempest load demo test fuzz clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
