@@ -547,6 +547,31 @@ func TestGlanceTakesACutBodyForAWholeOne(t *testing.T) {
 	}
 }
 
+// The same from a Glance that says nothing: what may be the cut body is taken
+// out of use, and what another upload has made of the image is left alone.
+func TestGlanceTakesACutBodyAndSaysNothing(t *testing.T) {
+	data := random(t, faultSize)
+	for name, test := range map[string]struct {
+		size int // of the active image; zero is what was handed
+		want string
+	}{
+		"of the size that was handed": {0, "deactivated"},
+		"larger":                      {faultSize, "active"},
+	} {
+		s := newFronted(t, func(s *stage, id string, e *exchange) {
+			n, _ := io.Copy(io.Discard, e.body)
+			s.glance.activate(id, max(int(n), test.size))
+		})
+		id := s.image("a", signed(t, data))
+		if status, text := s.upload(id, tokenA, flipped(data, 3), false); status != 400 || reason(text) != "signature_mismatch" {
+			t.Errorf("%s: bad upload = %d %s, want 400 signature_mismatch", name, status, text)
+		}
+		if got := s.glance.status(id); got != test.want {
+			t.Errorf("%s: the image is %s, want %s", name, got, test.want)
+		}
+	}
+}
+
 // An answer that never comes is waited for as long as the client waits, and not
 // much longer.
 func TestAnswerNeverComes(t *testing.T) {

@@ -70,8 +70,11 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	// What follows outlives the client; its time limit is SettleTimeout.
 	after, done := context.WithTimeout(context.WithoutCancel(req.Context()), p.SettleTimeout)
 	defer done()
-	if answer != nil {
+	switch {
+	case answer != nil:
 		u.event.upstream = answer.StatusCode
+	case !body.reader.Verified():
+		u.unanswered = body.handed.Load()
 	}
 	switch {
 	case taken && body.reader.Verified() && body.handed.Load() == u.verifier.Size():

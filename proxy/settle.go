@@ -139,6 +139,8 @@ func (p *Proxy) discard(ctx context.Context, u *uploading) (became string) {
 		case img.Status == statusSaving && time.Now().Before(limit):
 			left = "left " + statusSaving
 			continue
+		case img.Status == statusActive:
+			return p.disown(ctx, u, img)
 		case img.Status != statusQueued:
 			return "left " + img.Status
 		case u.rule.OnFailure == policy.Keep:
@@ -198,10 +200,42 @@ func (p *Proxy) report(ctx context.Context, u *uploading) (became string) {
 		case err != nil || img.Status == statusSaving:
 			continue
 		case img.Status == statusActive:
-			p.Log.Error().Str("request_id", u.event.requestID).Str("image", u.image.ID).Str("project", u.image.Owner).
-				Msg("an image is active whose upload broke off without a verdict; another upload may have made it so")
+			return p.disown(ctx, u, img)
 		}
 		return "left " + img.Status
+	}
+	return cleanupFailed
+}
+
+// disown deals with an image that is active after an upload which did not
+// verify. As a rule another upload has made it so, and then it is not ours to
+// touch. But where Glance has said nothing about this one, and the image is no
+// larger than what it was handed, it may have taken a body that was cut for a
+// whole one: then it is deactivated, with the caller's token, which its owner
+// can undo.
+func (p *Proxy) disown(ctx context.Context, u *uploading, img Image) (became string) {
+	if u.unanswered == 0 || img.Size > u.unanswered {
+		return "left " + statusActive
+	}
+	looks := 0
+	for range backoff(ctx) {
+		switch img, err := p.look(ctx, u); {
+		case isStatus(err, http.StatusNotFound):
+			return cleanupGone
+		case err != nil:
+			continue
+		case img.Status == statusDeactivated:
+			if looks++; looks == stable {
+				return cleanupDeactivated
+			}
+			continue
+		case img.Status != statusActive:
+			return "left " + img.Status
+		}
+		looks = 0
+		if isStatus(p.glance.deactivate(ctx, u.image.ID, u.who), http.StatusForbidden) {
+			break
+		}
 	}
 	return cleanupFailed
 }

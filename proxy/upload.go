@@ -19,6 +19,10 @@ type uploading struct {
 	verifier *signature.Verifier // nil: audited, and not even admissible
 	who      credentials
 	event    *event
+
+	// unanswered is how many bytes that were not verified went to a Glance
+	// which said nothing about them; zero if it did, or got none.
+	unanswered int64
 }
 
 type uploadKey struct{}
