@@ -37,6 +37,7 @@ func (c *Config) check(faults *Error) {
 		{"CERTIFICATE_MAX_AGE", c.CertificateMaxAge, time.Second, 7 * 24 * time.Hour},
 		{"CERTIFICATE_NEGATIVE_AGE", c.CertificateNegativeAge, 0, time.Hour},
 		{"SETTLE_TIMEOUT", c.SettleTimeout, time.Second, time.Hour},
+		{"STALL_TIMEOUT", c.StallTimeout, time.Second, 24 * time.Hour},
 		{"LINGER_TIMEOUT", c.LingerTimeout, 0, time.Hour},
 	} {
 		if d.value < d.least || d.value >= d.end {

@@ -85,6 +85,10 @@ type Config struct {
 	// SettleTimeout bounds the re-reading and cleaning up after an upload.
 	SettleTimeout time.Duration
 
+	// StallTimeout bounds how long a client may send nothing of its body. Zero:
+	// as long as it likes.
+	StallTimeout time.Duration
+
 	// LingerTimeout bounds how long a refused client may go on sending, so
 	// that it reads the answer instead of a broken pipe.
 	LingerTimeout time.Duration
@@ -167,10 +171,10 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set(requestIDHeader, ev.requestID)
 	defer p.finish(ev)
 
-	body := newBody(r)
+	body := newBody(w, r, p.StallTimeout)
 	if !body.ended.Load() {
 		// Answer without reading the rest first; linger does that.
-		http.NewResponseController(w).EnableFullDuplex()
+		body.control.EnableFullDuplex()
 	}
 	r.Body = body
 	if understood, err := gate(r); err != nil {
@@ -178,7 +182,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	} else {
 		p.router.ServeHTTP(w, understood)
 	}
-	p.linger(w, body)
+	p.linger(body)
 }
 
 // Wait returns when no guarded upload, and no cleaning up after one, is

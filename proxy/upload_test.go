@@ -386,6 +386,36 @@ func TestClientBreaksOff(t *testing.T) {
 	}
 }
 
+// A client that sends nothing for too long is cut; one that is slow is not.
+func TestStalledClient(t *testing.T) {
+	for _, sent := range []int{100, 200_000} { // before Glance has heard of it, and after
+		s := newStage(t, func(c *proxy.Config) { c.StallTimeout = 500 * time.Millisecond })
+		data := random(t, 1_000_000)
+		id := s.image("a", signed(t, data))
+		body, writes := io.Pipe()
+		go func() {
+			writes.Write(data[:sent]) // and no more
+		}()
+		status, text := s.do("PUT", "/v2/images/"+id+"/file", tokenA, body)
+		writes.Close()
+		if status != 400 || reason(text) != "upload_incomplete" || s.glance.status(id) != "queued" {
+			t.Errorf("upload that stalls after %d bytes = %d %s and the image is %s, want 400 upload_incomplete and queued", sent, status, text, s.glance.status(id))
+		}
+		slow, pieces := io.Pipe()
+		go func() {
+			for pace := time.NewTicker(50 * time.Millisecond); len(data) > 0; <-pace.C {
+				n := min(len(data), 50_000)
+				pieces.Write(data[:n])
+				data = data[n:]
+			}
+			pieces.Close()
+		}()
+		if status, text := s.do("PUT", "/v2/images/"+id+"/file", tokenA, slow); status != 204 {
+			t.Errorf("slow upload = %d %s, want 204", status, text)
+		}
+	}
+}
+
 // On failure the upstream connection carries neither the held-back bytes nor
 // anything that ends the body: seen on the wire.
 func TestNothingFollowsAFailure(t *testing.T) {

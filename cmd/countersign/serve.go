@@ -83,6 +83,7 @@ func serve(ctx context.Context, cfg config.Config, log zerolog.Logger) error {
 		PublicURL:     cfg.PublicURL,
 		ExtraGET:      cfg.ExtraGetRoutes,
 		SettleTimeout: cfg.SettleTimeout,
+		StallTimeout:  cfg.StallTimeout,
 		LingerTimeout: cfg.LingerTimeout,
 		MaxBody:       int64(cfg.MaxBody),
 		Metrics:       metrics,
