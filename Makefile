@@ -30,7 +30,7 @@ tempest: stack build ## Tempest's image tests, straight and through Countersign,
 	e2e/stack/tempest-compare RegionOne RegionProxy
 	e2e/stack/tempest-compare RegionUwsgi RegionProxyUwsgi
 load: export DATABASE = mariadb
-load: export COUNTERSIGN_LOAD = full
+load: export E2E_LOAD = full
 load: stack ## a hundred uploads at once, and one of 20 GiB; minutes
 	go test -v -count=1 -timeout 2h -tags e2e -run 'TestManyUploads|TestMemoryDoes|TestOneCertificate' ./e2e
 demo: build ## the story as a user types it: sign, upload, tamper, refuse

@@ -19,7 +19,7 @@ import (
 
 // TestClientsAreToldWhyTheyAreRefused: whatever command a user types, the
 // reason is on her screen, whether we answer before the data (64 MiB of which
-// are then on their way; 1 GiB with COUNTERSIGN_LOAD=full) or behind it.
+// are then on their way; 1 GiB with E2E_LOAD=full) or behind it.
 func TestClientsAreToldWhyTheyAreRefused(t *testing.T) {
 	underBothServers(t, func(t *testing.T, glance server) {
 		p := startProxy(t, glance, policy)
@@ -27,7 +27,7 @@ func TestClientsAreToldWhyTheyAreRefused(t *testing.T) {
 		folder := t.TempDir()
 		unsigned, tampered := filepath.Join(folder, "unsigned"), filepath.Join(folder, "tampered")
 		before, behind := int64(64<<20), int64(size+1)
-		if os.Getenv("COUNTERSIGN_LOAD") == "full" {
+		if os.Getenv("E2E_LOAD") == "full" {
 			before, behind = 1<<30, 1<<30
 		}
 		data := pixels(t, size)

@@ -196,7 +196,7 @@ func killService(t *testing.T, name string) {
 // stackFolder is where the stack keeps its state.
 func stackFolder(t *testing.T) string {
 	t.Helper()
-	folder := os.Getenv("COUNTERSIGN_CACHE")
+	folder := os.Getenv("E2E_CACHE")
 	if folder == "" {
 		cache, err := os.UserCacheDir()
 		if err != nil {

@@ -29,7 +29,7 @@ import (
 
 // full says that the load is to be as large as a busy day's (make load), which
 // takes minutes and wants MariaDB: SQLite answers a second writer with 500.
-func full() bool { return os.Getenv("COUNTERSIGN_LOAD") == "full" }
+func full() bool { return os.Getenv("E2E_LOAD") == "full" }
 
 // memoryLimit is what the proxy may have had in memory at its largest, in
 // bytes.

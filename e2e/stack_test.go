@@ -53,7 +53,7 @@ func underBothServers(t *testing.T, play func(*testing.T, server)) {
 // answers.
 func findStack() (stack, error) {
 	const cure = "; bring it up: make stack"
-	folder := os.Getenv("COUNTERSIGN_CACHE")
+	folder := os.Getenv("E2E_CACHE")
 	if folder == "" {
 		cache, err := os.UserCacheDir()
 		if err != nil {

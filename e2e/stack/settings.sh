@@ -36,8 +36,8 @@ esac
 host=127.0.0.1
 keystone=http://$host:$KEYSTONE_PORT/v3
 
-cache=${COUNTERSIGN_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/countersign}/e2e
-root=$cache/root-$SUITE   # the unpacked packages
+cache=${E2E_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/countersign}/e2e
+root=$(readlink -m "$cache/root-$SUITE") # the unpacked packages, wherever a link leads
 state=$cache/run-$SUITE   # configuration, databases, images, logs, pids
 data=$state/$DATABASE     # what a database and its images need; each kind keeps its own
 
