@@ -4,12 +4,14 @@ FOLDERS      = $(shell go list -tags e2e -f '{{.Dir}}' ./...)
 STACK        = e2e/stack/stack
 STATICCHECK  = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 .DEFAULT_GOAL = help
-.PHONY: help build fmt fmt-check vet staticcheck unit stack e2e tempest load demo test fuzz clean
+.PHONY: help build prepare fmt fmt-check vet staticcheck unit stack e2e tempest load demo test fuzz clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 build: ## the static binary, bin/countersign
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/countersign ./cmd/countersign
+prepare: ## install what the tests need beside Go, make and git
+	@e2e/stack/prepare
 fmt: ## format the Go code
 	gofmt -s -w $(FOLDERS)
 fmt-check: ## fail where it is not formatted
@@ -18,7 +20,7 @@ vet: ## go vet, scenarios included
 	go vet -tags e2e ./...
 staticcheck: ## staticcheck, scenarios included
 	$(STATICCHECK) -tags e2e ./...
-unit: ## all tests that need nothing but Go, with the race detector
+unit: prepare ## all tests that need nothing but Go, with the race detector
 	go test -race ./...
 stack: ## bring up a real Keystone, Barbican and Glance on loopback (once: two minutes)
 	$(STACK) up
@@ -35,7 +37,7 @@ load: stack ## a hundred uploads at once, and one of 20 GiB; minutes
 	go test -v -count=1 -timeout 2h -tags e2e -run 'TestManyUploads|TestMemoryDoes|TestOneCertificate' ./e2e
 demo: build ## the story as a user types it: sign, upload, tamper, refuse
 	e2e/demo
-test: fmt-check vet staticcheck build unit stack e2e ## everything that has to hold
+test: prepare fmt-check vet staticcheck build unit stack e2e ## everything that has to hold
 fuzz: ## every fuzz target in turn, FUZZTIME each (30s)
 	@for package in $$(go list ./...); do for target in $$(go test -list '^Fuzz' $$package | grep ^Fuzz); do \
 		echo "== $$package $$target"; go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(or $(FUZZTIME),30s) $$package || exit 1; done; done
