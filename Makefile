@@ -26,12 +26,9 @@ stack: ## bring up a real Keystone, Barbican and Glance on loopback (once: two m
 	$(STACK) up
 e2e: stack ## the scenarios against it, Glance under eventlet and under uWSGI; RUN=regexp chooses
 	go test -count=1 -timeout 30m -tags e2e -run '$(RUN)' ./e2e/...
-# Glance under uWSGI writes from four processes; SQLite answers a second writer with 500.
-tempest: export DATABASE = mariadb
 tempest: stack build ## Tempest's image tests, straight and through Countersign, compared; under both servers
 	e2e/stack/tempest-compare RegionOne RegionProxy
 	e2e/stack/tempest-compare RegionUwsgi RegionProxyUwsgi
-load: export DATABASE = mariadb
 load: export E2E_LOAD = full
 load: stack ## a hundred uploads at once, and one of 20 GiB; minutes
 	go test -v -count=1 -timeout 2h -tags e2e -run 'TestManyUploads|TestMemoryDoes|TestOneCertificate' ./e2e

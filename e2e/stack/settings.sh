@@ -2,7 +2,7 @@
 # Every knob of the stack, in one place. A knob is an environment variable; what is set here is its default.
 
 : "${SUITE:=trixie}"            # Debian release the services come from: trixie (OpenStack 2025.1) or bookworm (Zed)
-: "${DATABASE:=sqlite}"         # sqlite, or mariadb for races and load: SQLite answers 500 to concurrent writers
+: "${DATABASE:=mariadb}"        # mariadb, or sqlite, which starts sooner and answers 500 to concurrent writers
 : "${TOKEN_EXPIRATION:=3600}"   # seconds that a Keystone token lives
 : "${HTTP_STORE:=false}"        # true: Glance also has an http store, and so takes locations by URL
 : "${MULTIPLE_LOCATIONS:=false}" # true: Glance shows locations and lets them be patched (show_multiple_locations)
