@@ -68,7 +68,8 @@ func TestClientsAreToldWhyTheyAreRefused(t *testing.T) {
 				if err == nil {
 					t.Fatal("no error")
 				}
-				wantSentence(t, err.Error(), refused.sentence, refused.code)
+				said := strings.ReplaceAll(err.Error(), `\"`, `"`) // it shows the JSON as it is
+				wantSentence(t, said, refused.sentence, refused.code)
 			})
 			for _, command := range [][]string{{"openstack", "image", "create"}, {"glance", "image-create"}} {
 				t.Run(command[0]+" "+refused.name, func(t *testing.T) {
