@@ -3,6 +3,7 @@ package proxy
 import (
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,13 +15,16 @@ import (
 // upload that Glance has not heard of yet is watched by nobody else.
 type body struct {
 	io.ReadCloser
-	control   *http.ResponseController
-	stall     time.Duration // zero: the client may take its time
-	expected  bool          // the client waits for 100 Continue before it sends
-	touched   atomic.Bool
-	ended     atomic.Bool
-	lingering atomic.Bool  // the deadline is linger's
-	until     atomic.Int64 // Unix nanoseconds of the deadline that is set
+	control  *http.ResponseController
+	stall    time.Duration // zero: the client may take its time
+	expected bool          // the client waits for 100 Continue before it sends
+	touched  atomic.Bool
+	ended    atomic.Bool // well or not
+	whole    atomic.Bool // well
+
+	mu        sync.Mutex // guards what follows: carrier may still read when linger begins
+	lingering bool       // the deadline is linger's
+	due       time.Time  // the deadline that is set
 }
 
 func newBody(w http.ResponseWriter, r *http.Request, stall time.Duration) *body {
@@ -28,53 +32,93 @@ func newBody(w http.ResponseWriter, r *http.Request, stall time.Duration) *body 
 	if r.Body == nil || r.Body == http.NoBody {
 		b.ReadCloser = http.NoBody
 		b.ended.Store(true)
+		b.whole.Store(true)
 	}
 	return b
 }
 
-// Read notes that the body ended, well or not.
+// Read notes that the body ended, well or not. At a good end net/http itself
+// lifts the deadline, to watch for a client that leaves; after a bad one it must
+// stand, or net/http would wait for the rest for ever when it tidies up.
 func (b *body) Read(p []byte) (int, error) {
 	b.touched.Store(true)
 	b.extend()
 	n, err := b.ReadCloser.Read(p)
-	if err != nil && !b.ended.Swap(true) && b.stall > 0 && !b.lingering.Load() {
-		b.control.SetReadDeadline(time.Time{}) // what is waited for now is not the client
+	if err == io.EOF {
+		b.whole.Store(true)
+	}
+	if err != nil {
+		b.ended.Store(true)
 	}
 	return n, err
 }
 
 // extend sets the deadline for what the client sends next, not at every read.
 func (b *body) extend() {
-	if b.stall <= 0 || b.ended.Load() || b.lingering.Load() {
+	if b.stall <= 0 || b.ended.Load() {
 		return
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	now := time.Now()
-	if due := b.until.Load(); due-now.UnixNano() > int64(b.stall)*9/10 {
+	if b.lingering || b.due.Sub(now) > b.stall/10*9 {
 		return
 	}
-	b.until.Store(now.Add(b.stall).UnixNano())
-	b.control.SetReadDeadline(now.Add(b.stall))
+	b.due = now.Add(b.stall)
+	b.control.SetReadDeadline(b.due)
+}
+
+// until sets the last deadline of all.
+func (b *body) until(due time.Time) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lingering = true
+	return b.control.SetReadDeadline(due)
 }
 
 // linger lets a client that was answered before it had sent everything go on
 // sending for a while, to nowhere. Most clients read an answer only when they
 // have sent all; closing on them makes the kernel throw the answer away, and
-// the user sees a broken pipe in place of the reason.
-func (p *Proxy) linger(b *body) {
-	if b.ended.Load() || b.expected && !b.touched.Load() {
+// the user sees a broken pipe in place of the reason. A connection whose body
+// did not come to its end takes no further request: what is still to come would
+// be read as one.
+func (p *Proxy) linger(w http.ResponseWriter, b *body) {
+	if b.whole.Load() {
 		return
 	}
-	b.lingering.Store(true)
-	if b.control.Flush() != nil || b.control.SetReadDeadline(time.Now().Add(p.LingerTimeout)) != nil {
+	due := time.Now().Add(p.LingerTimeout)
+	switch {
+	case b.ended.Load():
+		closeAfter(w)
+		return
+	case b.expected && !b.touched.Load():
+		closeAfter(w)
+		b.until(due) // for net/http, which reads a short body to its end
+		return
+	}
+	if b.control.Flush() != nil || b.until(due) != nil {
+		closeAfter(w)
 		return
 	}
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
 	for {
-		if _, err := b.Read(*buf); err != nil {
+		_, err := b.Read(*buf)
+		if err == io.EOF {
+			return
+		}
+		if err != nil {
+			closeAfter(w)
 			return
 		}
 	}
+}
+
+// closeAfter has net/http close the connection when the answer is sent, gently.
+// By itself it would not: with full duplex it leaves that to the handler. Its
+// own door to it is a body that is found to be too large.
+func closeAfter(w http.ResponseWriter) {
+	http.MaxBytesReader(w, io.NopCloser(strings.NewReader("x")), 0).Read(make([]byte, 1))
 }
 
 // bufferSize is what trials on loopback found: larger ones save nothing.

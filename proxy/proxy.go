@@ -182,7 +182,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	} else {
 		p.router.ServeHTTP(w, understood)
 	}
-	p.linger(body)
+	p.linger(w, body)
 }
 
 // Wait returns when no guarded upload, and no cleaning up after one, is
