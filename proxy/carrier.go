@@ -4,9 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -25,9 +28,14 @@ import (
 // shown, tells that it has let go of the image.
 type carrier struct {
 	dial func(ctx context.Context) (net.Conn, error)
+
+	// patience is how long Glance may take to answer a body that has ended too
+	// soon: busy, it lets go of the image late.
+	patience time.Duration
 }
 
-// answerGrace is how long an answer may take when sending has failed.
+// answerGrace is how long an answer may be on its way from a Glance that takes
+// no more.
 const answerGrace = 5 * time.Second
 
 // RoundTrip implements http.RoundTripper. It may return while the body is still
@@ -42,20 +50,23 @@ func (c *carrier) RoundTrip(req *http.Request) (*http.Response, error) {
 
 	var cause atomic.Pointer[error] // why sending ended, stored before anybody can notice
 	go func() {                     // ends with the body, or with the connection
-		out := bufio.NewWriterSize(conn, 64<<10)
-		err := send(req, out)
+		short, err := send(req, bufio.NewWriterSize(conn, 64<<10))
 		if err == nil {
 			return
 		}
 		cause.Store(&err)
-		conn.SetReadDeadline(time.Now().Add(answerGrace))
-		if half, ok := conn.(interface{ CloseWrite() error }); ok {
+		patience := answerGrace
+		if short {
+			patience = c.patience
+		}
+		conn.SetReadDeadline(time.Now().Add(patience))
+		if half, ok := conn.(interface{ CloseWrite() error }); ok && !errors.Is(err, errPanic) {
 			// Fails where Glance has reset the connection. What it said before
 			// is still there to be read, so that is no reason to close.
 			half.CloseWrite()
 		} else {
 			conn.Close()
-		} // and what is in out stays there
+		} // and what is in the buffer stays there
 	}()
 
 	answer, err := readAnswer(bufio.NewReader(conn), req)
@@ -87,8 +98,17 @@ func whole(answer *http.Response) *http.Response {
 	return answer
 }
 
+var errPanic = errors.New("panic while sending")
+
 // send writes a request. If its own body is at fault that error is returned.
-func send(req *http.Request, out *bufio.Writer) error {
+func send(req *http.Request, out *bufio.Writer) (short bool, err error) {
+	// The verdict falls in here, over a key and a signature of the client's. Out
+	// of a handler's reach a panic would end the process, and everybody's uploads.
+	defer func() {
+		if found := recover(); found != nil {
+			short, err = true, fmt.Errorf("panic while sending: %v\n%s", found, debug.Stack())
+		}
+	}()
 	req = req.Clone(req.Context())
 	req.Close = true
 	var body *sentBody
@@ -96,14 +116,14 @@ func send(req *http.Request, out *bufio.Writer) error {
 		body = &sentBody{ReadCloser: req.Body}
 		req.Body = body
 	}
-	err := req.Write(out)
+	err = req.Write(out)
 	if err == nil {
 		err = out.Flush()
 	}
 	if body != nil && body.err != nil {
-		return body.err
+		return true, body.err
 	}
-	return err
+	return false, err
 }
 
 // readAnswer skips interim answers (1xx).

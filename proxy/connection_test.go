@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -73,6 +74,36 @@ func TestConnectionOutlivesARefusal(t *testing.T) {
 		io.WriteString(conn, "PUT /nowhere HTTP/1.1\r\nHost: x\r\n"+framing+"GET /versions HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 		if got, end := answers(conn); len(got) != 2 || got[0] != 404 || got[1] != 200 || end != io.EOF {
 			t.Errorf("answers after %q = %v, then %v; want 404, 200, then EOF", framing, got, end)
+		}
+	}
+}
+
+// panics is a body that ends so after some bytes.
+type panics struct{ left int }
+
+func (b *panics) Read(p []byte) (int, error) {
+	if b.left == 0 {
+		panic("the reason")
+	}
+	n := min(len(p), b.left)
+	b.left -= n
+	return n, nil
+}
+
+// The data is read and judged where no handler catches a panic. One there ends
+// its upload, and not the process.
+func TestPanicWhileSendingEndsOneUpload(t *testing.T) {
+	for _, token := range []string{tokenA, tokenB, tokenC} {
+		s := newStage(t)
+		id := s.image(strings.TrimPrefix(token, "token-"), signed(t, []byte("other data")))
+		req := httptest.NewRequest("PUT", "/v2/images/"+id+"/file", &panics{faultSize})
+		req.ContentLength = 2 * faultSize
+		req.Header.Set("X-Auth-Token", token)
+		answer := httptest.NewRecorder()
+		s.proxy.ServeHTTP(answer, req)
+		waitFor(t, func() bool { return s.glance.status(id) == "queued" })
+		if answer.Code != 502 || !strings.Contains(s.log.String(), "the reason") || strings.Contains(answer.Body.String(), "the reason") {
+			t.Errorf("with %s: answer = %d %s and the log is\n%s\nwant 502, and the reason in the log alone", token, answer.Code, answer.Body, s.log)
 		}
 	}
 }
