@@ -97,7 +97,7 @@ type Config struct {
 	CertificateNegativeAge time.Duration `env:"CERTIFICATE_NEGATIVE_AGE" envDefault:"10s" help:"How long the answer 'there is no such certificate' is kept."`
 
 	// SettleTimeout bounds the re-reading after an upload.
-	SettleTimeout time.Duration `env:"SETTLE_TIMEOUT" envDefault:"60s" help:"How long an uploaded image is re-read until it is stable."`
+	SettleTimeout time.Duration `env:"SETTLE_TIMEOUT" envDefault:"2m" help:"How long an uploaded image is re-read until it is stable."`
 	// StallTimeout is also what Glance under eventlet allows by default.
 	StallTimeout time.Duration `env:"STALL_TIMEOUT" envDefault:"15m" help:"How long a client may send nothing in mid-upload before it is cut."`
 	// LingerTimeout bounds how long a refused body is read and thrown away.

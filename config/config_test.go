@@ -72,7 +72,7 @@ func TestDefaults(t *testing.T) {
 		{"CertificateCacheSize", c.CertificateCacheSize, 4096},
 		{"CertificateMaxAge", c.CertificateMaxAge, time.Hour},
 		{"CertificateNegativeAge", c.CertificateNegativeAge, 10 * time.Second},
-		{"SettleTimeout", c.SettleTimeout, time.Minute},
+		{"SettleTimeout", c.SettleTimeout, 2 * time.Minute},
 		{"LingerTimeout", c.LingerTimeout, 30 * time.Second},
 		{"MaxBody", c.MaxBody, config.Bytes(1 << 20)},
 		{"LogLevel", c.LogLevel, "info"},

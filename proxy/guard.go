@@ -54,8 +54,9 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	// Glance is dialled when there is a byte beyond what is held back: a small
 	// or slow upload that fails has never been there.
 	err := body.reader.Prime()
+	dialled := err == nil
 	var answer *http.Response
-	if err == nil {
+	if dialled {
 		req = req.WithContext(exchange)
 		req.Body = body
 		answer, err = g.body.RoundTrip(req)
@@ -70,6 +71,7 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	// What follows outlives the client; its time limit is SettleTimeout.
 	after, done := context.WithTimeout(context.WithoutCancel(req.Context()), p.SettleTimeout)
 	defer done()
+	u.letGo = answer != nil || !dialled
 	switch {
 	case answer != nil:
 		u.event.upstream = answer.StatusCode

@@ -155,7 +155,7 @@ func New(c Config) *Proxy {
 	p.probe = &probe{glance: p.glance}
 	p.forward = &httputil.ReverseProxy{
 		Rewrite:        p.rewrite,
-		Transport:      &guard{proxy: p, next: c.Transport, body: &carrier{dial: c.Dial}},
+		Transport:      &guard{proxy: p, next: c.Transport, body: &carrier{dial: c.Dial, patience: c.SettleTimeout}},
 		ModifyResponse: p.answered,
 		ErrorHandler:   p.unreached,
 		BufferPool:     newBuffers(),

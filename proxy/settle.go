@@ -118,17 +118,16 @@ func (p *Proxy) read(ctx context.Context, u *uploading) (Image, error) {
 	return img, err
 }
 
-// letGo bounds how long an image is waited for that is saving. Glance lets go of
-// one whose upload has broken off within about a second: if it has not by then,
-// another upload owns it.
-const letGo = 10 * time.Second
+// others bounds how long an image is waited for that is saving although Glance
+// has let go of our upload: another one owns it, and may for hours.
+const others = 2 * time.Second
 
 // discard deletes an image whose data did not verify, and which Glance has not
 // taken. The caller's token decides whether it may: the proxy lends nobody a
 // right. A second upload may own the image's state, so only a queued image is
 // deleted.
 func (p *Proxy) discard(ctx context.Context, u *uploading) (became string) {
-	left, limit := cleanupFailed, time.Now().Add(letGo)
+	left, begun := cleanupFailed, time.Now()
 	for range backoff(ctx) {
 		img, err := p.look(ctx, u)
 		switch {
@@ -136,7 +135,7 @@ func (p *Proxy) discard(ctx context.Context, u *uploading) (became string) {
 			return cleanupGone
 		case err != nil:
 			continue
-		case img.Status == statusSaving && time.Now().Before(limit):
+		case img.Status == statusSaving && !(u.letGo && time.Since(begun) > others):
 			left = "left " + statusSaving
 			continue
 		case img.Status == statusActive:

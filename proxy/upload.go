@@ -20,6 +20,10 @@ type uploading struct {
 	who      credentials
 	event    *event
 
+	// letGo tells that Glance has answered, or never heard of, this upload: if
+	// the image is saving afterwards, another one owns it.
+	letGo bool
+
 	// unanswered is how many bytes that were not verified went to a Glance
 	// which said nothing about them; zero if it did, or got none.
 	unanswered int64
