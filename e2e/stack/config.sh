@@ -113,6 +113,8 @@ glance_conf() { # server port
 		[database]
 		connection = $(database_url glance)
 		max_retries = -1
+		# One process serves a hundred uploads at once, each of which may want a connection.
+		max_overflow = 250
 		[glance_store]
 		default_backend = fast
 		[fast]
