@@ -32,6 +32,10 @@ type carrier struct {
 	// patience is how long Glance may take to answer a body that has ended too
 	// soon: busy, it lets go of the image late.
 	patience time.Duration
+
+	// stall is how long Glance may take nothing of a body. Zero: as long as it
+	// likes.
+	stall time.Duration
 }
 
 // answerGrace is how long an answer may be on its way from a Glance that takes
@@ -50,23 +54,26 @@ func (c *carrier) RoundTrip(req *http.Request) (*http.Response, error) {
 
 	var cause atomic.Pointer[error] // why sending ended, stored before anybody can notice
 	go func() {                     // ends with the body, or with the connection
-		short, err := send(req, bufio.NewWriterSize(conn, 64<<10))
+		short, err := c.send(req, conn)
 		if err == nil {
 			return
 		}
 		cause.Store(&err)
 		patience := answerGrace
-		if short {
+		switch {
+		case errors.Is(err, errPanic):
+			patience = 0 // an answer would hide the reason
+		case short:
 			patience = c.patience
 		}
 		conn.SetReadDeadline(time.Now().Add(patience))
-		if half, ok := conn.(interface{ CloseWrite() error }); ok && !errors.Is(err, errPanic) {
+		if half, ok := conn.(interface{ CloseWrite() error }); ok {
 			// Fails where Glance has reset the connection. What it said before
 			// is still there to be read, so that is no reason to close.
 			half.CloseWrite()
 		} else {
 			conn.Close()
-		} // and what is in the buffer stays there
+		} // and what send has in its buffer stays there
 	}()
 
 	answer, err := readAnswer(bufio.NewReader(conn), req)
@@ -101,21 +108,22 @@ func whole(answer *http.Response) *http.Response {
 var errPanic = errors.New("panic while sending")
 
 // send writes a request. If its own body is at fault that error is returned.
-func send(req *http.Request, out *bufio.Writer) (short bool, err error) {
+func (c *carrier) send(req *http.Request, conn net.Conn) (short bool, err error) {
 	// The verdict falls in here, over a key and a signature of the client's. Out
 	// of a handler's reach a panic would end the process, and everybody's uploads.
 	defer func() {
 		if found := recover(); found != nil {
-			short, err = true, fmt.Errorf("panic while sending: %v\n%s", found, debug.Stack())
+			short, err = true, fmt.Errorf("%w: %v\n%s", errPanic, found, debug.Stack())
 		}
 	}()
 	req = req.Clone(req.Context())
 	req.Close = true
 	var body *sentBody
 	if req.Body != nil && req.Body != http.NoBody {
-		body = &sentBody{ReadCloser: req.Body}
+		body = &sentBody{ReadCloser: req.Body, conn: conn, stall: c.stall}
 		req.Body = body
 	}
+	out := bufio.NewWriterSize(conn, 64<<10)
 	err = req.Write(out)
 	if err == nil {
 		err = out.Flush()
@@ -136,16 +144,23 @@ func readAnswer(in *bufio.Reader, req *http.Request) (*http.Response, error) {
 	}
 }
 
-// sentBody notes how the body ended. err is owned by whoever sends.
+// sentBody notes how the body ended. What it hands out is sent before it is asked
+// again, so it also says until when that may take: while Glance takes nothing
+// nothing is read of the client, and that it has left goes unseen.
 type sentBody struct {
 	io.ReadCloser
-	err error
+	conn  net.Conn
+	stall time.Duration
+	err   error // owned by whoever sends
 }
 
 func (b *sentBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err != nil && err != io.EOF {
 		b.err = err
+	}
+	if b.stall > 0 {
+		b.conn.SetWriteDeadline(time.Now().Add(b.stall))
 	}
 	return n, err
 }

@@ -649,6 +649,34 @@ func TestGlanceStopsReading(t *testing.T) {
 	}
 }
 
+// Glance that reads no more, and keeps its connection, is given up on, also where
+// the client has left, which nobody can see while nothing is read of it.
+func TestGlanceStopsReadingForGood(t *testing.T) {
+	data := random(t, 16<<20)
+	properties := signed(t, data)
+	for _, leave := range []bool{false, true} {
+		s := newFronted(t, func(s *stage, id string, e *exchange) {
+			e.take(100_000)
+			<-t.Context().Done()
+		}, func(c *proxy.Config) { c.StallTimeout, c.SettleTimeout = 300*time.Millisecond, 100*time.Millisecond })
+		id := s.image("a", properties)
+		conn := s.tcp()
+		head, body := spoken(id, data, false)
+		go conn.Write(append(head, body...)) // ends with the connection
+		waitFor(t, func() bool { return s.glance.status(id) == "saving" })
+		if leave {
+			conn.Close()
+		} else if status, text := readAnswer(t, conn); status != 502 || reason(text) != "glance_broke_off" {
+			t.Errorf("upload = %d %s, want 502 glance_broke_off", status, text)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // an answer may be on its way for some
+		if err := s.proxy.Wait(ctx); err != nil {
+			t.Errorf("client left %v: the upload does not end", leave)
+		}
+		cancel()
+	}
+}
+
 // Glance goes away between the look at the image and the upload.
 func TestGlanceGoesAwayAfterTheLook(t *testing.T) {
 	s := newStage(t)

@@ -85,8 +85,8 @@ type Config struct {
 	// SettleTimeout bounds the re-reading and cleaning up after an upload.
 	SettleTimeout time.Duration
 
-	// StallTimeout bounds how long a client may send nothing of its body. Zero:
-	// as long as it likes.
+	// StallTimeout bounds how long a client may send nothing of its body, and
+	// Glance take nothing of it. Zero: as long as they like.
 	StallTimeout time.Duration
 
 	// LingerTimeout bounds how long a refused client may go on sending, so
@@ -155,7 +155,7 @@ func New(c Config) *Proxy {
 	p.probe = &probe{glance: p.glance}
 	p.forward = &httputil.ReverseProxy{
 		Rewrite:        p.rewrite,
-		Transport:      &guard{proxy: p, next: c.Transport, body: &carrier{dial: c.Dial, patience: c.SettleTimeout}},
+		Transport:      &guard{proxy: p, next: c.Transport, body: &carrier{dial: c.Dial, patience: c.SettleTimeout, stall: c.StallTimeout}},
 		ModifyResponse: p.answered,
 		ErrorHandler:   p.unreached,
 		BufferPool:     newBuffers(),
