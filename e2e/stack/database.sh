@@ -14,7 +14,7 @@ start_database() {
 		(inside mariadb-install-db --no-defaults --user=root --datadir="$data/db" --auth-root-authentication-method=normal \
 			--skip-test-db) >"$state/log/mariadb-install.log" 2>&1 || die "MariaDB: see $state/log/mariadb-install.log"
 	fi
-	start mariadb 0 mariadbd --no-defaults --user=root --max-connections=2000 --datadir="$data/db" --socket="$state/mariadb.sock" \
+	start mariadb 0 mariadbd --no-defaults --user=root --datadir="$data/db" --socket="$state/mariadb.sock" \
 		--skip-networking --max-connections=500 --innodb-flush-log-at-trx-commit=0 --innodb-buffer-pool-size=64M \
 		--log-error="$state/log/mariadb.log" --pid-file="$state/mariadb.pid"
 	await mariadb mariadb_answers
