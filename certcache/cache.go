@@ -201,7 +201,7 @@ func (c *Cache) fetch(ctx context.Context, ref Ref) (cert Certificate, deadline 
 	if c.cfg.NotAfter != nil {
 		notAfter, err := c.cfg.NotAfter(cert.Data)
 		if err != nil {
-			return Certificate{}, start.Add(c.cfg.NegativeAge), &NotCertificateError{Problem: err.Error()}
+			return Certificate{}, start.Add(c.cfg.NegativeAge), &NotCertificateError{Problem: err.Error(), Err: err}
 		}
 		deadline = earlier(deadline, notAfter)
 	}

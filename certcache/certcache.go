@@ -63,7 +63,12 @@ var (
 type NotCertificateError struct {
 	// Problem continues the sentence 'not a certificate: '.
 	Problem string
+	// Err is what CacheConfig.NotAfter said. It may be nil.
+	Err error
 }
+
+// Unwrap returns Err.
+func (e *NotCertificateError) Unwrap() error { return e.Err }
 
 func (e *NotCertificateError) Error() string { return "not a certificate: " + e.Problem }
 

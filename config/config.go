@@ -99,7 +99,7 @@ type Config struct {
 	// SettleTimeout bounds the re-reading after an upload.
 	SettleTimeout time.Duration `env:"SETTLE_TIMEOUT" envDefault:"2m" help:"How long an uploaded image is re-read until it is stable."`
 	// StallTimeout is also what Glance under eventlet allows by default.
-	StallTimeout time.Duration `env:"STALL_TIMEOUT" envDefault:"15m" help:"How long a client may send nothing in mid-upload before it is cut."`
+	StallTimeout time.Duration `env:"STALL_TIMEOUT" envDefault:"15m" help:"How long in mid-upload a client may send nothing, or Glance take nothing, before the upload is cut."`
 	// LingerTimeout bounds how long a refused body is read and thrown away.
 	LingerTimeout time.Duration `env:"LINGER_TIMEOUT" envDefault:"30s" help:"How long a refused client may go on sending, so that it can read the answer."`
 	// MaxBody limits JSON bodies, not image data.

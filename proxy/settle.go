@@ -20,7 +20,7 @@ const (
 	cleanupGone        = "gone"          // somebody else had deleted it
 	cleanupKept        = "kept"          // on_failure: keep
 	cleanupDeactivated = "deactivated"   // could not be deleted
-	cleanupNotOurs     = "not permitted" // the caller may not delete it
+	cleanupNotOurs     = "not permitted" // the caller may not do it
 	cleanupFailed      = "failed"
 )
 
@@ -233,7 +233,7 @@ func (p *Proxy) disown(ctx context.Context, u *uploading, img Image) (became str
 		}
 		looks = 0
 		if isStatus(p.glance.deactivate(ctx, u.image.ID, u.who), http.StatusForbidden) {
-			break
+			return cleanupNotOurs
 		}
 	}
 	return cleanupFailed

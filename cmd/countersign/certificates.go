@@ -86,9 +86,11 @@ func (c *certificates) Certificate(ctx context.Context, owner, id, token string)
 // note keeps whether the key manager answers, for operators.
 func (c *certificates) note(err error) {
 	var unavailable *certcache.UnavailableError
-	if errors.As(err, &unavailable) {
+	switch {
+	case errors.Is(err, context.Canceled): // it was the client that left
+	case errors.As(err, &unavailable):
 		c.failed.Store(&err)
-	} else {
+	default:
 		c.failed.Store(nil)
 	}
 }

@@ -148,9 +148,6 @@ func serve(ctx context.Context, cfg config.Config, log zerolog.Logger) error {
 // not answered 503 for want of a probe.
 const firstProbe = 2 * time.Second
 
-// afterCut bounds the cleaning up after uploads that were cut.
-const afterCut = 10 * time.Second
-
 // shutDown stops accepting, waits for running uploads and cuts those that take
 // too long, unfinished: Glance puts their images back to queued.
 func shutDown(ctx context.Context, cfg config.Config, server *http.Server, handler *proxy.Proxy, log zerolog.Logger) error {
@@ -163,7 +160,7 @@ func shutDown(ctx context.Context, cfg config.Config, server *http.Server, handl
 		log.Warn().Msg("uploads are still running: they are cut, their images stay queued")
 		err = server.Close()
 	}
-	wait, waited := context.WithTimeout(ctx, afterCut)
+	wait, waited := context.WithTimeout(ctx, cfg.SettleTimeout)
 	defer waited()
 	if handler.Wait(wait) != nil {
 		log.Error().Msg("cleaning up after cut uploads took too long")
