@@ -123,7 +123,7 @@ func (c *carrier) send(req *http.Request, conn net.Conn) (short bool, err error)
 		body = &sentBody{ReadCloser: req.Body, conn: conn, stall: c.stall}
 		req.Body = body
 	}
-	out := bufio.NewWriterSize(conn, 64<<10)
+	out := bufio.NewWriterSize(direct{conn}, 64<<10)
 	err = req.Write(out)
 	if err == nil {
 		err = out.Flush()
@@ -142,6 +142,16 @@ func readAnswer(in *bufio.Reader, req *http.Request) (*http.Response, error) {
 			return answer, err
 		}
 	}
+}
+
+// direct is a connection to which bufio hands a body without collecting it: what
+// was read of the client goes on at once, through TLS as well, so that a slow
+// client is no silence to Glance.
+type direct struct{ net.Conn }
+
+// ReadFrom implements io.ReaderFrom.
+func (d direct) ReadFrom(r io.Reader) (int64, error) {
+	return io.Copy(struct{ io.Writer }{d.Conn}, struct{ io.Reader }{r})
 }
 
 // sentBody notes how the body ended. What it hands out is sent before it is asked

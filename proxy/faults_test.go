@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"runtime"
@@ -702,4 +703,56 @@ func TestGlanceGoesAwayAfterTheLook(t *testing.T) {
 	if got := s.glance.status(id); got != "queued" || s.glance.called("DELETE") != 0 {
 		t.Errorf("the image is %s after %d DELETEs, want queued after none", got, s.glance.called("DELETE"))
 	}
+}
+
+// What a slow client has sent goes on at once, also over a connection that cannot
+// read from a body by itself, as one through TLS cannot.
+func TestSlowDataGoesOnAtOnce(t *testing.T) {
+	s := newStage(t)
+	arrived := make(chan struct{})
+	s.glance.before = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method == "PUT" {
+			r.Body.Read(make([]byte, 1))
+			close(arrived)
+			io.Copy(io.Discard, r.Body)
+			return true
+		}
+		return false
+	}
+	c, dial := s.proxy.Config, s.proxy.Config.Dial
+	c.Dial = func(ctx context.Context) (net.Conn, error) {
+		conn, err := dial(ctx)
+		return struct{ net.Conn }{conn}, err
+	}
+	slow := proxy.New(c)
+	if err := slow.Probe(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(slow)
+	defer server.Close()
+	data := random(t, 100_000)
+	id := s.image("a", signed(t, data))
+	body, writes := io.Pipe()
+	req, err := http.NewRequest("PUT", server.URL+"/v2/images/"+id+"/file", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.ContentLength = int64(len(data))
+	req.Header = http.Header{"X-Auth-Token": {tokenA}, "Content-Type": {"application/octet-stream"}}
+	answered := make(chan error)
+	go func() {
+		res, err := http.DefaultClient.Do(req)
+		if err == nil {
+			res.Body.Close()
+		}
+		answered <- err
+	}()
+	writes.Write(data[:signature.Tail+1000])
+	select {
+	case <-arrived:
+	case <-time.After(5 * time.Second):
+		t.Error("what was read beyond the tail has not gone on to Glance")
+	}
+	writes.CloseWithError(io.ErrUnexpectedEOF)
+	<-answered
 }
