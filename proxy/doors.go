@@ -98,7 +98,7 @@ func (c change) guarded() bool {
 // owner, or what is no property at all.
 func (p *Proxy) patchable(r *http.Request, changes []change) error {
 	u, err := p.subject(r, "update")
-	if err == nil && u != nil {
+	if err == nil && u != nil && u.rule.Failed() == policy.Refuse {
 		// Once more, now that Keystone has been asked: an upload may have ended
 		// in the meantime.
 		u.image, err = p.glance.image(r.Context(), u.image.ID, u.who, nil)

@@ -221,3 +221,25 @@ func numbers(data []byte, into any) error {
 	}
 	return nil
 }
+
+// A PATCH in an audited project costs no look that could fail it.
+func TestAuditedPatchIsLookedAtOnce(t *testing.T) {
+	for _, test := range []struct {
+		owner, token string
+		looks        int
+	}{
+		{"b", tokenB, 1},
+		{"a", tokenA, 2}, // an upload may end while Keystone is asked
+	} {
+		s := newStage(t)
+		id := s.image(test.owner, map[string]string{"img_signature": "x"})
+		status, body := s.do("PATCH", "/v2/images/"+id, test.token, strings.NewReader(`[{"op": "replace", "path": "/img_signature", "value": "y"}]`),
+			"Content-Type", "application/openstack-images-v2.1-json-patch")
+		if status != 200 {
+			t.Errorf("PATCH by %s = %d %s, want 200", test.owner, status, body)
+		}
+		if got := s.glance.called("GET", "/v2/images/"+id); got != test.looks {
+			t.Errorf("PATCH by %s cost %d looks at the image, want %d", test.owner, got, test.looks)
+		}
+	}
+}
