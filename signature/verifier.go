@@ -35,29 +35,52 @@ type scheme interface {
 // *dsa.PublicKey, *ecdsa.PublicKey or *binarycurve.PublicKey, as
 // ParseCertificate returns it, and must not be changed afterwards.
 func NewVerifier(spec Spec, publicKey any) (*Verifier, error) {
+	scheme, err := newScheme(spec, publicKey)
+	if err != nil {
+		return nil, err
+	}
+	return &Verifier{spec: spec, scheme: scheme, hash: spec.HashMethod.Hash().New()}, nil
+}
+
+// VerifyDigest judges a signature over data that is known by its digest alone:
+// the hash of all of it by spec.HashMethod. Whoever passes a digest answers for
+// its being the data's. It refuses what NewVerifier and Verify refuse, and a
+// digest that does not have the length which the hash method gives. The caveat
+// is Verifier.Caveat's.
+func VerifyDigest(spec Spec, publicKey any, digest []byte) (caveat string, err error) {
+	scheme, err := newScheme(spec, publicKey)
+	if err != nil {
+		return "", err
+	}
+	if want := spec.HashMethod.Hash().Size(); len(digest) != want {
+		return "", fmt.Errorf("signature: a digest of %d bytes, where %s has %d", len(digest), spec.HashMethod, want)
+	}
+	caveat, ok := scheme.verify(digest)
+	if !ok {
+		return "", mismatch(spec, "the image's digest", "the image's data")
+	}
+	return caveat, nil
+}
+
+func newScheme(spec Spec, publicKey any) (scheme, error) {
 	if spec.HashMethod.Hash() == 0 {
 		_, err := parseHashMethod(string(spec.HashMethod))
 		return nil, err
 	}
 	spec.Signature = bytes.Clone(spec.Signature)
-	var scheme scheme
-	var err error
 	switch spec.KeyType {
 	default:
-		_, err = parseKeyType(string(spec.KeyType))
-	case RSAPSS:
-		scheme, err = newPSS(spec, publicKey)
-	case DSA:
-		scheme, err = newDSA(spec, publicKey)
-	case SECP384R1, SECP521R1:
-		scheme, err = newECDSA(spec, publicKey)
-	case SECT409K1, SECT409R1, SECT571K1, SECT571R1:
-		scheme, err = newSECT(spec, publicKey)
-	}
-	if err != nil {
+		_, err := parseKeyType(string(spec.KeyType))
 		return nil, err
+	case RSAPSS:
+		return newPSS(spec, publicKey)
+	case DSA:
+		return newDSA(spec, publicKey)
+	case SECP384R1, SECP521R1:
+		return newECDSA(spec, publicKey)
+	case SECT409K1, SECT409R1, SECT571K1, SECT571R1:
+		return newSECT(spec, publicKey)
 	}
-	return &Verifier{spec: spec, scheme: scheme, hash: spec.HashMethod.Hash().New()}, nil
 }
 
 // Write adds image data. It fails only after Verify.
@@ -79,17 +102,21 @@ func (v *Verifier) Verify() error {
 	v.digest = v.hash.Sum(nil)
 	caveat, ok := v.scheme.verify(v.digest)
 	if !ok {
-		v.err = &PropertyError{
-			Code:     CodeSignatureMismatch,
-			Property: PropertySignature,
-			Problem: fmt.Sprintf("does not match the %d bytes of image data, by %s with %s and certificate %s",
-				v.size, v.spec.KeyType, v.spec.HashMethod, v.spec.CertificateID),
-			Cure: fmt.Sprintf("sign exactly the file that is uploaded, with %s and the private key that belongs to the certificate", v.spec.HashMethod),
-		}
+		v.err = mismatch(v.spec, fmt.Sprintf("the %d bytes of image data", v.size), "the file that is uploaded")
 		return v.err
 	}
 	v.caveat = caveat
 	return nil
+}
+
+// mismatch says that a signature does not fit what was signed.
+func mismatch(spec Spec, what, source string) error {
+	return &PropertyError{
+		Code:     CodeSignatureMismatch,
+		Property: PropertySignature,
+		Problem:  fmt.Sprintf("does not match %s, by %s with %s and certificate %s", what, spec.KeyType, spec.HashMethod, spec.CertificateID),
+		Cure:     fmt.Sprintf("sign exactly %s, with %s and the private key that belongs to the certificate", source, spec.HashMethod),
+	}
 }
 
 // Digest returns the hash of the image data, or nil before Verify.
