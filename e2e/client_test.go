@@ -216,6 +216,14 @@ func (c *client) decode(a answer) image {
 	return record
 }
 
+// decodeInto reads the body of a good answer.
+func decodeInto(t *testing.T, a answer, target any) {
+	t.Helper()
+	if err := json.Unmarshal(a.body, target); err != nil || a.status != http.StatusOK {
+		t.Fatalf("answer %v: %v", a, err)
+	}
+}
+
 func encode(t *testing.T, value any) io.Reader {
 	t.Helper()
 	text, err := json.Marshal(value)
