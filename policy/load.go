@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 
 	"go.yaml.in/yaml/v3"
@@ -21,12 +22,16 @@ const maxFile = 64 << 20
 
 // Load reads a policy in YAML. All names are Unknown until Resolve is called.
 // The error is an *Error that lists every mistake with its line, or one of r.
-func Load(r io.Reader) (*Policy, error) {
+func Load(r io.Reader) (*Policy, error) { return LoadAt(r, time.Now) }
+
+// LoadAt is Load by another clock: it tells when break-glass rules end, now and
+// whenever the policy is asked.
+func LoadAt(r io.Reader, now func() time.Time) (*Policy, error) {
 	data, err := io.ReadAll(io.LimitReader(r, maxFile+1))
 	if err != nil {
 		return nil, fmt.Errorf("reading the policy: %w", err)
 	}
-	l := new(loader)
+	l := &loader{now: now()}
 	if len(data) > maxFile {
 		l.wrong(1, "policy", "is larger than %d MiB; split the projects between fewer, longer rules", maxFile>>20)
 		return nil, l.failure()
@@ -35,7 +40,7 @@ func Load(r io.Reader) (*Policy, error) {
 	if err := l.failure(); err != nil {
 		return nil, err
 	}
-	return newPolicy(rules, nil), nil
+	return newPolicy(rules, nil, now), nil
 }
 
 // document reads the one document a policy is.
@@ -57,18 +62,16 @@ func (l *loader) document(data []byte) []*Rule {
 		l.syntax(err)
 	}
 
-	var list *yaml.Node
-	isMapping := l.fields(document.Content[0], "policy", map[string]func(*yaml.Node){
-		"rules": func(n *yaml.Node) { list = n },
-	})
+	var f file
+	given := fields(l, document.Content[0], "policy", fileMembers, &f)
 	switch {
-	case !isMapping:
+	case given == nil:
 		return nil
-	case list == nil:
+	case f.rules == nil:
 		l.wrong(document.Content[0].Line, "rules", "is missing; list the rules there, the last one with `projects: all`")
 		return nil
 	}
-	items := l.list(list, "rules", "a list of rules")
+	items := l.list(f.rules, "rules", "a list of rules")
 	var rules []*Rule
 	for _, item := range items {
 		rules = append(rules, l.rule(item, len(rules)+1))
@@ -77,8 +80,8 @@ func (l *loader) document(data []byte) []*Rule {
 	return rules
 }
 
-// rule reads one rule. What is missing is judged here too; what depends on
-// other rules is judged by order.
+// rule reads one rule. What is missing, and what contradicts itself, is judged
+// here too; what depends on other rules is judged by order.
 func (l *loader) rule(n *yaml.Node, number int) *Rule {
 	r := &Rule{
 		Name:        fmt.Sprintf("rule %d", number),
@@ -87,55 +90,88 @@ func (l *loader) rule(n *yaml.Node, number int) *Rule {
 		MinRSABits:  minRSABits,
 		KeyTypes:    signature.KeyTypes,
 		HashMethods: signature.HashMethods,
+		Import:      ImportRefuse,
+		Downloads:   DownloadsAny,
+		Services:    Services{Mode: ServicesEnforce},
+		Unverified:  UnverifiedReport,
 	}
-	given := make(map[string]bool)
-	field := func(name string, read func(*yaml.Node)) func(*yaml.Node) {
-		return func(n *yaml.Node) {
-			given[name] = true
-			read(n)
-		}
-	}
-	isMapping := l.fields(n, "rule", map[string]func(*yaml.Node){
-		"name":         func(n *yaml.Node) { l.label(n, r) },
-		"projects":     field("projects", func(n *yaml.Node) { l.projects(n, r) }),
-		"unowned":      field("unowned", func(n *yaml.Node) { l.unowned(n, r) }),
-		"mode":         field("mode", func(n *yaml.Node) { r.Mode = word(l, n, "mode", modes) }),
-		"signers":      field("signers", func(n *yaml.Node) { l.signers(n, r) }),
-		"key_types":    func(n *yaml.Node) { r.KeyTypes = words(l, n, "key_types", signature.KeyTypes) },
-		"hash_methods": func(n *yaml.Node) { r.HashMethods = words(l, n, "hash_methods", signature.HashMethods) },
-		"min_rsa_bits": func(n *yaml.Node) { r.MinRSABits = l.bits(n) },
-		"on_failure":   func(n *yaml.Node) { r.OnFailure = word(l, n, "on_failure", []OnFailure{Delete, Keep}) },
-	})
-	if !isMapping {
+	given := fields(l, n, "rule", ruleMembers, r)
+	if given == nil {
 		return r
 	}
-	if !given["projects"] && !given["unowned"] {
+	has := func(name string) bool { return given[name] > 0 }
+	if !has("projects") && !has("unowned") {
 		l.wrong(n.Line, "projects", "is missing; list the projects the rule is for, or write `projects: all` or `unowned: true`")
-	} else if !given["projects"] && !r.Unowned {
+	} else if !has("projects") && !r.Unowned {
 		l.wrong(n.Line, "unowned", "is not true and `projects` is missing, so the rule is for nobody; remove the rule or list its projects")
 	}
-	if !given["mode"] {
+	if !has("mode") {
 		l.wrong(n.Line, "mode", "is missing; write off, audit or enforce")
 	}
-	if !given["signers"] {
+	if !has("signers") {
 		if r.Mode == Enforce {
 			l.wrong(n.Line, "signers", "is missing, which mode enforce does not allow; list the certificates that are trusted, or write `signers: any`")
 		}
 		r.AnySigner = true
 	}
+	if r.Mode == Off && r.Downloads != DownloadsAny {
+		l.wrong(given["downloads"], "downloads", "is %s in a rule with mode off, which looks at nothing; write mode audit or enforce, or remove it", r.Downloads)
+	}
+	if r.Ranges && r.Downloads != DownloadsVerify {
+		l.wrong(given["ranges"], "ranges", "is true, and parts are refused with `downloads: verify` only; remove it")
+	}
+	l.breakGlass(r, given)
 	return r
 }
 
-func (l *loader) label(n *yaml.Node, r *Rule) {
-	name, ok := l.text(n, "name")
+// breakGlassDays is how long a break-glass rule may be on, from when it is read.
+const breakGlassDays = 30
+
+// breakGlass judges the members that make a rule end by itself.
+func (l *loader) breakGlass(r *Rule, given map[string]int) {
+	line := max(given["until"], given["owner"], given["reason"])
+	if line == 0 {
+		return
+	}
+	for _, name := range []string{"until", "owner", "reason"} {
+		if given[name] == 0 {
+			l.wrong(line, name, "is missing; a break-glass rule has until, owner and reason, so write all three or none")
+		}
+	}
+	if r.Mode == Enforce {
+		l.wrong(given["mode"], "mode", "is enforce in a break-glass rule, which is there to loosen for a while what the rules after it demand; write off or audit, or remove until, owner and reason")
+	}
+	if r.Until.After(l.now.AddDate(0, 0, breakGlassDays)) {
+		l.wrong(given["until"], "until", "is more than %d days ahead; write an earlier time, and renew it if it has to be", breakGlassDays)
+	}
+}
+
+// label reads a text that goes into logs, of at most limit bytes. It returns
+// otherwise where there is none.
+func (l *loader) label(n *yaml.Node, field string, limit int, otherwise string) string {
+	text, ok := l.text(n, field)
 	if !ok {
-		return
+		return otherwise
 	}
-	if len(name) > 64 || strings.TrimSpace(name) != name || strings.ContainsFunc(name, func(c rune) bool { return !unicode.IsPrint(c) }) {
-		l.wrong(n.Line, "name", "is not fit for logs; use at most 64 bytes, all printable and no blanks at the ends")
-		return
+	if len(text) > limit || strings.TrimSpace(text) != text || strings.ContainsFunc(text, func(c rune) bool { return !unicode.IsPrint(c) }) {
+		l.wrong(n.Line, field, "is not fit for logs; use at most %d bytes, all printable and no blanks at the ends", limit)
+		return otherwise
 	}
-	r.Name = name
+	return text
+}
+
+// until reads a point in time.
+func (l *loader) until(n *yaml.Node) time.Time {
+	text, ok := l.text(n, "until")
+	if !ok {
+		return time.Time{}
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		l.wrong(n.Line, "until", "%q is no time in RFC 3339; write for instance 2026-08-01T18:00:00Z", text)
+		return time.Time{}
+	}
+	return t.UTC()
 }
 
 func (l *loader) projects(n *yaml.Node, r *Rule) {
@@ -146,13 +182,9 @@ func (l *loader) projects(n *yaml.Node, r *Rule) {
 	for _, item := range l.list(n, "projects", "a list of projects, or the word all") {
 		e := Entry{Line: item.Line}
 		wrong := len(l.problems)
-		isMapping := l.fields(item, "projects", map[string]func(*yaml.Node){
-			"id":     func(n *yaml.Node) { e.ID = l.projectID(n) },
-			"name":   func(n *yaml.Node) { e.Project.Name, _ = l.text(n, "name") },
-			"domain": func(n *yaml.Node) { e.Project.Domain, _ = l.text(n, "domain") },
-		})
+		given := fields(l, item, "projects", projectMembers, &e)
 		switch {
-		case !isMapping || len(l.problems) > wrong:
+		case given == nil || len(l.problems) > wrong:
 		case e.ID != "" && e.Project != Project{}:
 			l.wrong(item.Line, "projects", "has an entry with an id and a name; keep the id and remove name and domain")
 		case e.ID == "" && e.Project.Name == "":
@@ -177,13 +209,13 @@ func (l *loader) projectID(n *yaml.Node) string {
 	return id
 }
 
-func (l *loader) unowned(n *yaml.Node, r *Rule) {
+// flag reads true or false. It returns otherwise where there is neither.
+func (l *loader) flag(n *yaml.Node, field string, otherwise bool) bool {
 	if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!bool" {
-		l.wrong(n.Line, "unowned", "is neither true nor false; write `unowned: true`, or leave it out")
-		r.Unowned = true // spare the reader a second sentence about it
-		return
+		l.wrong(n.Line, field, "is neither true nor false; write `%s: true`, or leave it out", field)
+		return otherwise
 	}
-	r.Unowned = strings.EqualFold(n.Value, "true")
+	return strings.EqualFold(n.Value, "true")
 }
 
 func (l *loader) signers(n *yaml.Node, r *Rule) {
@@ -194,15 +226,12 @@ func (l *loader) signers(n *yaml.Node, r *Rule) {
 	first := make(map[Signer]int) // signer → line
 	for _, item := range l.list(n, "signers", "a list of certificates, or the word any") {
 		var s Signer
-		given, wrong := 0, len(l.problems)
-		isMapping := l.fields(item, "signers", map[string]func(*yaml.Node){
-			"certificate": func(n *yaml.Node) { given++; s.CertificateID = l.certificateID(n) },
-			"pem":         func(n *yaml.Node) { given++; s.Fingerprint = l.certificate(n) },
-		})
+		wrong := len(l.problems)
+		given := fields(l, item, "signers", signerMembers, &s)
 		line, twice := first[s]
 		switch {
-		case !isMapping || len(l.problems) > wrong:
-		case given != 1:
+		case given == nil || len(l.problems) > wrong:
+		case len(given) != 1:
 			l.wrong(item.Line, "signers", "has an entry that is not one certificate; write either `- certificate: …` with its id in the key manager or `- pem: …` with itself")
 		case twice:
 			l.wrong(item.Line, "signers", "has the certificate of line %d again; remove one of them", line)
@@ -211,6 +240,47 @@ func (l *loader) signers(n *yaml.Node, r *Rule) {
 			r.Signers = append(r.Signers, s)
 		}
 	}
+}
+
+// services reads who uploads on behalf of others.
+func (l *loader) services(n *yaml.Node, r *Rule) {
+	given := fields(l, n, "services", serviceMembers, &r.Services)
+	if given != nil && given["users"] == 0 {
+		l.wrong(n.Line, "users", "is missing; list the services' users, such as Nova's, or remove `services`")
+	}
+}
+
+func (l *loader) users(n *yaml.Node, s *Services) {
+	for _, item := range l.list(n, "users", "a list of users") {
+		var u User
+		wrong := len(l.problems)
+		given := fields(l, item, "users", userMembers, &u)
+		switch {
+		case given == nil || len(l.problems) > wrong:
+		case u.ID != "" && u != User{ID: u.ID}:
+			l.wrong(item.Line, "users", "has an entry with an id and a name; keep the id and remove name and domain")
+		case u.ID == "" && u.Name == "":
+			l.wrong(item.Line, "users", "has an entry without id; write `- id: …`, or `- name: …` with `domain: …`")
+		case u.ID == "" && u.Domain == "":
+			l.wrong(item.Line, "domain", "is missing; a user's name means something only in its domain, so write `domain: …` below it, or use the id")
+		case slices.Contains(s.Users, u):
+			l.wrong(item.Line, "users", "has a user twice; remove one of them")
+		default:
+			s.Users = append(s.Users, u)
+		}
+	}
+}
+
+func (l *loader) userID(n *yaml.Node) string {
+	text, ok := l.text(n, "id")
+	if !ok {
+		return ""
+	}
+	id, ok := canonicalID(text)
+	if !ok {
+		l.wrong(n.Line, "id", "%q is no user id; write what `openstack user list` shows under ID", text)
+	}
+	return id
 }
 
 // certificateID wants the UUID of a secret, with or without its dashes.
@@ -267,53 +337,6 @@ func (l *loader) bits(n *yaml.Node) int {
 		return bits
 	}
 	return minRSABits
-}
-
-// order judges the rules together: names, reachability, the rule for all.
-func (l *loader) order(rules []*Rule) {
-	labels := make(map[string]*Rule)
-	ids := make(map[string]Entry)
-	names := make(map[Project]Entry)
-	var all, unowned *Rule
-	for _, r := range rules {
-		if first := labels[r.Name]; first != nil {
-			l.wrong(r.Line, "name", "%q is also the name of the rule in line %d; give one of them another", r.Name, first.Line)
-		}
-		labels[r.Name] = r
-
-		if all != nil {
-			l.wrong(r.Line, "rules", "has a rule after the one for all projects in line %d, so it would never apply; move it up", all.Line)
-		}
-		if r.All && all == nil {
-			all = r
-		}
-		if r.Unowned && unowned != nil {
-			l.wrong(r.Line, "unowned", "is true in the rule in line %d already, so here it would never apply; remove one of them", unowned.Line)
-		}
-		if r.Unowned && unowned == nil {
-			unowned = r
-		}
-		for _, e := range r.Projects {
-			first, twice := ids[e.ID]
-			if e.ID == "" {
-				first, twice = names[e.Project]
-			}
-			switch {
-			case twice && e.ID == "":
-				l.wrong(e.Line, "projects", "has project %s, which line %d has already; remove one of them", e.Project, first.Line)
-			case twice:
-				l.wrong(e.Line, "projects", "has project %s, which line %d has already; remove one of them", e.ID, first.Line)
-			case e.ID == "":
-				names[e.Project] = e
-			default:
-				ids[e.ID] = e
-			}
-		}
-	}
-	if all == nil && len(rules) > 0 {
-		last := rules[len(rules)-1]
-		l.wrong(last.Line, "rules", "ends without a rule for everybody else; add a last rule with `projects: all` and the mode it shall have")
-	}
 }
 
 // word reads one of a few words.

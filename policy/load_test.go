@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/countersign/countersign/policy"
 	"github.com/countersign/countersign/signature"
@@ -31,13 +32,29 @@ rules:
     hash_methods: [SHA-256, SHA-512]
     min_rsa_bits: 3072
     on_failure: keep
+    visibility: [public, shared]
+    import: direct
+    downloads: verify
+    ranges: true
+    services:
+      users:
+        - id: 3f0c2b6d9a8e4c1f8b7a6d5e4c3b2a19
+        - {name: cinder, domain: Default}
+      mode: exempt
+    unverified: deactivate
+  - name: maintenance
+    projects: all
+    mode: audit
+    until: 2020-01-02T04:04:05+01:00
+    owner: Jane Doe, phone 1234
+    reason: the key manager is moved
   - projects: all
     unowned: true
     mode: off
 `)
 	rules := p.Rules()
-	if len(rules) != 2 {
-		t.Fatalf("%d rules, want 2", len(rules))
+	if len(rules) != 3 {
+		t.Fatalf("%d rules, want 3", len(rules))
 	}
 	want := policy.Rule{
 		Name: "production",
@@ -53,13 +70,22 @@ rules:
 		HashMethods: []signature.HashMethod{"SHA-256", "SHA-512"},
 		MinRSABits:  3072,
 		OnFailure:   policy.Keep,
+		Visibility:  []policy.Visibility{policy.Public, policy.Shared},
+		Import:      policy.ImportDirect,
+		Downloads:   policy.DownloadsVerify,
+		Ranges:      true,
+		Services: policy.Services{
+			Users: []policy.User{{ID: acme}, {Name: "cinder", Domain: "Default"}},
+			Mode:  policy.ServicesExempt,
+		},
+		Unverified: policy.UnverifiedDeactivate,
 	}
 	if got := fmt.Sprintf("%+v", *rules[0]); got != fmt.Sprintf("%+v", want) {
 		t.Errorf("first rule is\n%s, want\n%+v", got, want)
 	}
 	want = policy.Rule{
-		Name:        "rule 2",
-		Line:        rules[1].Line,
+		Name:        "rule 3",
+		Line:        rules[2].Line,
 		All:         true,
 		Unowned:     true,
 		Mode:        policy.Off,
@@ -68,8 +94,16 @@ rules:
 		HashMethods: signature.HashMethods,
 		MinRSABits:  1024,
 		OnFailure:   policy.Delete,
+		Import:      policy.ImportRefuse,
+		Downloads:   policy.DownloadsAny,
+		Services:    policy.Services{Mode: policy.ServicesEnforce},
+		Unverified:  policy.UnverifiedReport,
 	}
-	if got := fmt.Sprintf("%+v", *rules[1]); got != fmt.Sprintf("%+v", want) {
+	if got, want := rules[1], time.Date(2020, 1, 2, 3, 4, 5, 0, time.UTC); !got.Until.Equal(want) ||
+		got.Sponsor != "Jane Doe, phone 1234" || got.Reason != "the key manager is moved" || !got.BreakGlass() {
+		t.Errorf("second rule is %+v, want one until %v", *got, want)
+	}
+	if got := fmt.Sprintf("%+v", *rules[2]); got != fmt.Sprintf("%+v", want) {
 		t.Errorf("last rule is\n%s, want\n%+v", got, want)
 	}
 }
@@ -116,7 +150,7 @@ func TestMistakes(t *testing.T) {
 		{"a rule that is a word", "rules:\n- audit\n" + rest, []string{"line 2: rule is not a set of fields"}},
 		{"a list that holds itself", "rules: &a [*a]", []string{"line 1: rule is not a set of fields", "line 1: rules ends without"}},
 
-		{"unknown field", "rules:\n- projects: all\n  mode: audit\n  signer: any\n", []string{`line 4: rule has no field "signer"; write hash_methods, `}},
+		{"unknown field", "rules:\n- projects: all\n  mode: audit\n  signer: any\n", []string{`line 4: rule has no field "signer"; write downloads, hash_methods, `}},
 		{"field twice", "rules:\n- projects: all\n  mode: audit\n  mode: off\n", []string{"line 4: mode is given in line 3 already"}},
 		{"name empty", "rules:\n- {name: , projects: all, mode: audit}", []string{"line 2: name is empty"}},
 		{"name a list", "rules:\n- {name: [a], projects: all, mode: audit}", []string{"line 2: name is not a single value"}},
@@ -172,6 +206,40 @@ func TestMistakes(t *testing.T) {
 		{"bits no number", "rules:\n- {projects: all, mode: audit, min_rsa_bits: 2k}", []string{"line 2: min_rsa_bits is not a whole number"}},
 		{"bits a list", "rules:\n- {projects: all, mode: audit, min_rsa_bits: [2048]}", []string{"line 2: min_rsa_bits is not a whole number"}},
 
+		{"visibility unknown", "rules:\n- {projects: [id: a], mode: audit, visibility: [hidden]}\n" + rest, []string{`line 2: visibility "hidden" is not known; write public, community, shared or private`}},
+		{"visibility a word", "rules:\n- {projects: [id: a], mode: audit, visibility: public}\n" + rest, []string{"line 2: visibility is not a list"}},
+		{"visibility covered", "rules:\n- {projects: [id: a], visibility: [public, shared], mode: audit}\n- {projects: [id: a], visibility: [shared], mode: off}\n" + rest, []string{"line 3: projects has project a, which line 2 has already"}},
+		{"visibility covered by name", "rules:\n- {projects: [{name: a, domain: d}], visibility: [public, shared], mode: audit}\n- {projects: [{name: a, domain: d}], visibility: [shared], mode: off}\n" + rest, []string{`line 3: projects has project "a" in domain "d", which line 2 has already`}},
+		{"twice in one rule that has visibility", "rules:\n- projects:\n  - id: a\n  - id: a\n  visibility: [public]\n  mode: audit\n" + rest, []string{"line 4: projects has project a, which line 3 has already"}},
+		{"visibility after all", "rules:\n- {projects: all, visibility: [public, shared], mode: audit}\n- {projects: [id: a], visibility: [shared], mode: off}\n" + rest, []string{"line 3: rules has a rule after the one for all projects in line 2"}},
+		{"everybody of some visibility only", "rules:\n- {projects: all, visibility: [public, shared, community, private], mode: audit}\n", []string{"line 2: rules ends without a rule for everybody else"}},
+		{"unowned covered", "rules:\n- {unowned: true, visibility: [public], mode: audit}\n- {unowned: true, visibility: [public], mode: off}\n" + rest, []string{"line 3: unowned is true in the rule in line 2 already"}},
+
+		{"import unknown", "rules:\n- {projects: all, mode: audit, import: yes}", []string{`line 2: import "yes" is not known; write refuse or direct`}},
+		{"downloads unknown", "rules:\n- {projects: all, mode: audit, downloads: none}", []string{`line 2: downloads "none" is not known; write any, receipt or verify`}},
+		{"downloads of off", "rules:\n- {projects: all, mode: off, downloads: receipt}", []string{"line 2: downloads is receipt in a rule with mode off"}},
+		{"ranges of nothing", "rules:\n- {projects: all, mode: audit, downloads: receipt, ranges: true}", []string{"line 2: ranges is true, and parts are refused with `downloads: verify` only"}},
+		{"ranges unclear", "rules:\n- {projects: all, mode: audit, downloads: verify, ranges: maybe}", []string{"line 2: ranges is neither true nor false; write `ranges: true`"}},
+		{"unverified unknown", "rules:\n- {projects: all, mode: audit, unverified: keep}", []string{`line 2: unverified "keep" is not known; write report, deactivate or delete`}},
+		{"services a list", "rules:\n- {projects: all, mode: audit, services: [nova]}", []string{"line 2: services is not a set of fields; write `field: value` lines with mode or users"}},
+		{"services without users", "rules:\n- {projects: all, mode: audit, services: {mode: exempt}}", []string{"line 2: users is missing"}},
+		{"services mode", "rules:\n- {projects: all, mode: audit, services: {mode: audit, users: [id: a]}}", []string{`line 2: mode "audit" is not known; write exempt or enforce`}},
+		{"services user with both", "rules:\n- {projects: all, mode: audit, services: {users: [{id: a, name: nova}]}}", []string{"line 2: users has an entry with an id and a name"}},
+		{"services user with neither", "rules:\n- {projects: all, mode: audit, services: {users: [{domain: d}]}}", []string{"line 2: users has an entry without id"}},
+		{"services user without domain", "rules:\n- {projects: all, mode: audit, services: {users: [{name: nova}]}}", []string{"line 2: domain is missing; a user's name"}},
+		{"services user twice", "rules:\n- {projects: all, mode: audit, services: {users: [{id: A}, {id: A}]}}", []string{"line 2: users has a user twice"}},
+		{"services user id", "rules:\n- {projects: all, mode: audit, services: {users: [{id: a b}]}}", []string{`line 2: id "a b" is no user id`}},
+
+		{"break-glass by halves", "rules:\n- projects: [id: a]\n  mode: audit\n  until: 2026-07-02T00:00:00Z\n" + rest, []string{"line 4: owner is missing; a break-glass rule has", "line 4: reason is missing"}},
+		{"break-glass without an end", "rules:\n- projects: [id: a]\n  mode: audit\n  owner: me\n  reason: so\n" + rest, []string{"line 5: until is missing"}},
+		{"break-glass enforces", "rules:\n- projects: [id: a]\n  mode: enforce\n  signers: any\n  until: 2026-07-02T00:00:00Z\n  owner: me\n  reason: so\n" + rest, []string{"line 3: mode is enforce in a break-glass rule"}},
+		{"break-glass for too long", "rules:\n- projects: [id: a]\n  mode: audit\n  until: 2026-07-31T12:00:01Z\n  owner: me\n  reason: so\n" + rest, []string{"line 4: until is more than 30 days ahead"}},
+		{"break-glass without a zone", "rules:\n- projects: [id: a]\n  mode: audit\n  until: 2026-07-02T00:00:00\n  owner: me\n  reason: so\n" + rest, []string{`line 4: until "2026-07-02T00:00:00" is no time in RFC 3339`}},
+		{"break-glass for everybody last", "rules:\n- projects: all\n  mode: audit\n  until: 2026-07-02T00:00:00Z\n  owner: me\n  reason: so\n", []string{"line 2: rules ends without a rule for everybody else"}},
+		{"break-glass after everybody", "rules:\n" + rest + "- projects: all\n  mode: off\n  until: 2026-07-02T00:00:00Z\n  owner: me\n  reason: so\n", []string{"line 3: rules has a rule after the one for all projects in line 2"}},
+		{"break-glass twice in itself", "rules:\n- projects:\n  - id: a\n  - id: a\n  mode: audit\n  until: 2026-07-02T00:00:00Z\n  owner: me\n  reason: so\n" + rest, []string{"line 4: projects has project a, which line 3 has already"}},
+		{"break-glass reason of two lines", "rules:\n- projects: [id: a]\n  mode: audit\n  until: 2026-07-02T00:00:00Z\n  owner: me\n  reason: \"a\\nb\"\n" + rest, []string{"line 6: reason is not fit for logs; use at most 256 bytes"}},
+
 		{"many at once, in the order of the lines", "rules:\n- projects: [id: a]\n  mode: enforced\n  signers: none\n- unowned: 1\n  hash_methods: [MD5]\n", []string{
 			`line 3: mode "enforced" is not known`,
 			"line 4: signers is not a list",
@@ -182,7 +250,7 @@ func TestMistakes(t *testing.T) {
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			p, err := policy.Load(strings.NewReader(test.text))
+			p, err := policy.LoadAt(strings.NewReader(test.text), func() time.Time { return time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC) })
 			var mistakes *policy.Error
 			if !errors.As(err, &mistakes) || p != nil {
 				t.Fatalf("Load = %v, %v, want an *Error", p, err)
@@ -249,7 +317,7 @@ func FuzzLoad(f *testing.F) {
 			}
 			ids[name] = policy.Resolution{State: policy.Absent}
 		}
-		if r, err := p.Resolve(ids).For("nobody-listed-this-one"); err != nil && !strings.Contains(text, "nobody") {
+		if r, err := p.Resolve(ids).For(policy.Subject{Owner: "nobody-listed-this-one"}); err != nil && !strings.Contains(text, "nobody") {
 			t.Fatalf("For = %v, %v with nothing unknown", r, err)
 		}
 		for _, r := range rules {
@@ -262,8 +330,13 @@ func FuzzLoad(f *testing.F) {
 				t.Fatalf("rule %+v cannot be enforced", r)
 			}
 			for _, e := range r.Projects {
-				if got, err := p.For(e.ID); e.ID != "" && err == nil && got != r {
-					t.Fatalf("For(%q) = %+v, want %+v", e.ID, got, r)
+				reached := e.ID == "" || r.BreakGlass() // which may be over, or come after another one
+				for _, v := range policy.Visibilities {
+					got, err := p.For(policy.Subject{Owner: e.ID, Visibility: v})
+					reached = reached || err != nil || got == r || got.BreakGlass()
+				}
+				if !reached {
+					t.Fatalf("no image of %q is under %+v", e.ID, r)
 				}
 			}
 		}

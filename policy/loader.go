@@ -2,11 +2,11 @@ package policy
 
 import (
 	"fmt"
-	"maps"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -40,6 +40,7 @@ func (e *Error) Error() string {
 // it does not know in silence or without its line.
 type loader struct {
 	problems []Problem
+	now      time.Time
 }
 
 func (l *loader) wrong(line int, field, format string, args ...any) {
@@ -67,34 +68,43 @@ func (l *loader) syntax(err error) {
 	l.wrong(line, "policy", "is not YAML (%s); look at the indentation and the quotes here and in the line before", text)
 }
 
-// fields calls the reader of every field in a mapping and refuses fields that
-// are unknown or given twice. It reports whether n is a mapping at all.
-func (l *loader) fields(n *yaml.Node, where string, readers map[string]func(*yaml.Node)) bool {
+// fields calls the reader of every member of a mapping, and refuses members
+// that are unknown or given twice. It returns the line of each, or nil if n is
+// no mapping at all.
+func fields[T any](l *loader, n *yaml.Node, where string, known []member[T], into *T) map[string]int {
 	n = target(n)
-	if n.Kind != yaml.MappingNode {
-		l.wrong(n.Line, where, "is not a set of fields; write `field: value` lines with %s", alternatives(slices.Sorted(maps.Keys(readers))))
-		return false
+	names := func() string {
+		var list []string
+		for _, m := range known {
+			list = append(list, m.Name)
+		}
+		slices.Sort(list)
+		return alternatives(list)
 	}
-	first := make(map[string]int) // field → line
+	if n.Kind != yaml.MappingNode {
+		l.wrong(n.Line, where, "is not a set of fields; write `field: value` lines with %s", names())
+		return nil
+	}
+	first := make(map[string]int)
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := target(n.Content[i]), target(n.Content[i+1])
-		read, known := readers[key.Value]
+		m := slices.IndexFunc(known, func(m member[T]) bool { return m.Name == key.Value })
 		line, twice := first[key.Value]
 		switch {
-		case key.Kind != yaml.ScalarNode || !known:
+		case key.Kind != yaml.ScalarNode || m < 0:
 			name := key.Value
 			if key.Kind != yaml.ScalarNode {
 				name = "?"
 			}
-			l.wrong(key.Line, where, "has no field %q; write %s, or remove it", name, alternatives(slices.Sorted(maps.Keys(readers))))
+			l.wrong(key.Line, where, "has no field %q; write %s, or remove it", name, names())
 		case twice:
 			l.wrong(key.Line, key.Value, "is given in line %d already; remove one of them", line)
 		default:
 			first[key.Value] = key.Line
-			read(value)
+			known[m].read(l, value, into)
 		}
 	}
-	return true
+	return first
 }
 
 // list returns the items of a sequence that has some.

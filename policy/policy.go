@@ -9,7 +9,7 @@
 // resolve.
 //
 // A policy is an ordered list; the first rule that matches the image's owner
-// applies:
+// and visibility applies:
 //
 //	rules:
 //	  - name: production
@@ -35,19 +35,51 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
-// Policy is a list of rules, ready to be asked. It never changes; Resolve
-// makes another one. Safe for concurrent use.
+// Policy is a list of rules, ready to be asked. It never changes, but for rules
+// that end; Resolve makes another one. Safe for concurrent use.
 type Policy struct {
 	rules []*Rule
 	names map[Project]Resolution // as Resolve was told
+	now   func() time.Time       // asked only where a rule ends
 
-	byID      map[string]int // project id → first rule that lists it
-	unowned   int            // first rule for images without owner, or none
-	undecided int            // first rule with a name that is Unknown, or none
-	strict    int            // likewise, of those that enforce
-	warnings  []string
+	// Of the rules that do not end, so that their number costs nothing when an
+	// image arrives:
+	byID      map[string]first // project id → first rule that lists it
+	all       first            // first rule for all projects
+	unowned   first            // first rule for images without owner
+	undecided first            // first rule with a name that is Unknown
+	strict    first            // likewise, of those that enforce
+
+	ending   []ending // break-glass rules: a handful
+	warnings []string
+
+	// What is true of any rule.
+	enforcing, looksAtVisibility, guardsDownloads, unknown bool
+}
+
+// first is, for each of Visibilities, the first rule that something is true of,
+// or none.
+type first [4]int
+
+var nothing = first{none, none, none, none}
+
+// note remembers that rule i, which is for images in set, is such a rule.
+func (f *first) note(i int, set visibilities) {
+	for v := range f {
+		if set.has(v) {
+			f[v] = min(f[v], i)
+		}
+	}
+}
+
+// ending is a break-glass rule's share of the index.
+type ending struct {
+	rule      int
+	ids       map[string]bool
+	undecided bool // it has a name that is Unknown
 }
 
 // none is later than every rule.
@@ -98,17 +130,27 @@ func Default() *Policy {
 func (p *Policy) Rules() []*Rule { return slices.Clone(p.rules) }
 
 // Enforcing reports whether any rule enforces.
-func (p *Policy) Enforcing() bool {
-	return slices.ContainsFunc(p.rules, func(r *Rule) bool { return r.Mode == Enforce })
-}
+func (p *Policy) Enforcing() bool { return p.enforcing }
+
+// LooksAtVisibility reports whether any rule has a visibility. If none has, all
+// images of an owner are under one rule.
+func (p *Policy) LooksAtVisibility() bool { return p.looksAtVisibility }
+
+// GuardsDownloads reports whether any rule demands something of downloads.
+func (p *Policy) GuardsDownloads() bool { return p.guardsDownloads }
+
+// Undecided reports whether some name is Unknown, and so may keep images out.
+func (p *Policy) Undecided() bool { return p.unknown }
 
 // Names lists the projects that want resolving, each once, in the order of
 // the file.
 func (p *Policy) Names() []Project {
 	var names []Project
+	listed := make(map[Project]bool)
 	for _, r := range p.rules {
 		for _, e := range r.Projects {
-			if e.ID == "" { // no project is named twice: Load refuses that
+			if e.ID == "" && !listed[e.Project] {
+				listed[e.Project] = true
 				names = append(names, e.Project)
 			}
 		}
@@ -130,26 +172,25 @@ func (p *Policy) Resolve(ids map[Project]Resolution) *Policy {
 		}
 		names[name] = r
 	}
-	return newPolicy(p.rules, names)
+	return newPolicy(p.rules, names, p.now)
 }
 
-// newPolicy makes the index, so that the number of rules costs nothing when
-// an image arrives. A name missing from names is Unknown.
-func newPolicy(rules []*Rule, names map[Project]Resolution) *Policy {
-	p := &Policy{rules: rules, names: names, byID: make(map[string]int), unowned: none, undecided: none, strict: none}
+// newPolicy makes the index. A name missing from names is Unknown.
+func newPolicy(rules []*Rule, names map[Project]Resolution, now func() time.Time) *Policy {
+	p := &Policy{rules: rules, names: names, now: now, byID: make(map[string]first),
+		all: nothing, unowned: nothing, undecided: nothing, strict: nothing}
 	for i, r := range rules {
-		if r.Unowned && p.unowned == none {
-			p.unowned = i
-		}
+		p.enforcing = p.enforcing || r.Mode == Enforce
+		p.looksAtVisibility = p.looksAtVisibility || len(r.Visibility) > 0
+		p.guardsDownloads = p.guardsDownloads || r.Downloads != DownloadsAny
+		set := setOf(r.Visibility)
+		glass := ending{rule: i, ids: make(map[string]bool)}
 		for _, e := range r.Projects {
 			id := e.ID
 			if id == "" {
 				switch resolution := names[e.Project]; resolution.State {
 				default:
-					p.undecided = min(p.undecided, i)
-					if r.Mode == Enforce {
-						p.strict = min(p.strict, i)
-					}
+					p.unknown, glass.undecided = true, true
 					continue
 				case Absent:
 					p.warnings = append(p.warnings, fmt.Sprintf(
@@ -159,20 +200,53 @@ func newPolicy(rules []*Rule, names map[Project]Resolution) *Policy {
 					id = resolution.ID
 				}
 			}
-			first, listed := p.byID[id]
+			glass.ids[id] = true
+			matched, listed := p.byID[id]
 			if !listed {
-				p.byID[id] = i
-			} else if first != i {
+				matched = nothing
+			}
+			if earlier, all := matched.cover(set, i); all {
 				p.warnings = append(p.warnings, fmt.Sprintf(
-					"line %d: project %s is already matched by rule %q; this entry of rule %q never applies", e.Line, id, rules[first].Name, r.Name))
+					"line %d: project %s is already matched by rule %q; this entry of rule %q never applies", e.Line, id, rules[earlier].Name, r.Name))
+			}
+			if !r.BreakGlass() {
+				matched.note(i, set)
+				p.byID[id] = matched
+			}
+		}
+		if r.BreakGlass() {
+			p.ending = append(p.ending, glass)
+			continue
+		}
+		if r.All {
+			p.all.note(i, set)
+		}
+		if r.Unowned {
+			p.unowned.note(i, set)
+		}
+		if glass.undecided {
+			p.undecided.note(i, set)
+			if r.Mode == Enforce {
+				p.strict.note(i, set)
 			}
 		}
 	}
 	return p
 }
 
-// Undecided reports whether some name is Unknown, and so keeps images out.
-func (p *Policy) Undecided() bool { return p.undecided != none }
+// cover reports whether rules before i are there for all of set, and one of them.
+func (f first) cover(set visibilities, i int) (earlier int, all bool) {
+	for v := range f {
+		if !set.has(v) {
+			continue
+		}
+		if f[v] >= i {
+			return none, false
+		}
+		earlier = f[v]
+	}
+	return earlier, true
+}
 
 // Resolution is what Resolve was told about a name.
 func (p *Policy) Resolution(name Project) Resolution { return p.names[name] }
@@ -181,12 +255,26 @@ func (p *Policy) Resolution(name Project) Resolution { return p.names[name] }
 // names are resolved.
 func (p *Policy) Warnings() []string { return slices.Clone(p.warnings) }
 
-// For returns the rule for an image that belongs to the project owner; ""
-// is an image without owner. The error is a *Refusal with CodeImageUnowned or
-// CodePolicyUndecided.
-func (p *Policy) For(owner string) (*Rule, error) {
-	if owner == "" {
-		if p.unowned == none {
+// For returns the rule for an image. The error is a *Refusal with
+// CodeImageUnowned or CodePolicyUndecided.
+func (p *Policy) For(s Subject) (*Rule, error) {
+	v := s.Visibility.index()
+	if v < 0 {
+		return nil, &Refusal{
+			Code:     CodePolicyUndecided,
+			Property: "visibility",
+			Problem:  fmt.Sprintf("is %q, which the policy does not know", s.Visibility),
+			Cure:     "set it to " + alternatives(Visibilities),
+		}
+	}
+	if s.Owner == "" {
+		match := p.unowned[v]
+		for _, e := range p.ending {
+			if e.rule < match && p.rules[e.rule].Unowned && p.on(e, s.Visibility) {
+				match = e.rule
+			}
+		}
+		if match == none {
 			return nil, &Refusal{
 				Code:     CodeImageUnowned,
 				Property: "owner",
@@ -194,27 +282,43 @@ func (p *Policy) For(owner string) (*Rule, error) {
 				Cure:     "give the image an owner, or ask the operator for a rule with `unowned: true`",
 			}
 		}
-		return p.rules[p.unowned], nil
+		return p.rules[match], nil
 	}
-	id, ok := canonicalID(owner)
+	id, ok := canonicalID(s.Owner)
 	if !ok {
-		id = owner // listed nowhere, so the last rule applies
+		id = s.Owner // listed nowhere, so a rule for all applies
 	}
-	match, listed := p.byID[id]
-	if !listed {
-		match = len(p.rules) - 1 // Load saw to it that this one is for all
+	match := p.all[v] // Load saw to it that there is one
+	if listed, ok := p.byID[id]; ok {
+		match = min(match, listed[v])
+	}
+	undecided := p.undecided[v]
+	for _, e := range p.ending {
+		if e.rule < match && p.on(e, s.Visibility) {
+			if e.ids[id] || p.rules[e.rule].All {
+				match = e.rule
+			} else if e.undecided {
+				undecided = min(undecided, e.rule)
+			}
+		}
 	}
 	// Between rules that refuse nothing there is nothing to decide.
-	if p.strict < match || p.undecided < match && p.rules[match].Mode == Enforce {
+	if p.strict[v] < match || undecided < match && p.rules[match].Mode == Enforce {
 		return nil, &Refusal{
 			Code:     CodePolicyUndecided,
 			Property: "owner",
 			Problem: fmt.Sprintf("is a project to which rule %q may or may not apply: the rule has a project by its name, and the identity service could not be asked which one that is",
-				p.rules[p.undecided].Name),
+				p.rules[undecided].Name),
 			Cure: "try again later; the operator can avoid this by listing projects by id",
 		}
 	}
 	return p.rules[match], nil
+}
+
+// on reports whether a break-glass rule is for images of this visibility now.
+func (p *Policy) on(e ending, v Visibility) bool {
+	r := p.rules[e.rule]
+	return r.Sees(v) && !r.Over(p.now())
 }
 
 // canonicalID is how a project id is compared. Keystone makes 32 hexadecimal

@@ -60,14 +60,14 @@ func TestFor(t *testing.T) {
 	given := func(ids map[policy.Project]policy.Resolution) { p = load(t, mixed).Resolve(ids) }
 	applies := func(owner, rule string) {
 		t.Helper()
-		got, err := p.For(owner)
+		got, err := p.For(policy.Subject{Owner: owner})
 		if err != nil || got.Name != rule {
 			t.Errorf("For(%q) = %+v, %v, want rule %q", owner, got, err, rule)
 		}
 	}
 	refused := func(owner string, code policy.Code) {
 		t.Helper()
-		got, err := p.For(owner)
+		got, err := p.For(policy.Subject{Owner: owner})
 		var r *policy.Refusal
 		if !errors.As(err, &r) || r.Code != code || got != nil {
 			t.Errorf("For(%q) = %+v, %v, want refusal %s", owner, got, err, code)
@@ -138,14 +138,14 @@ rules:
   - {projects: [id: abc], mode: off}
   - {projects: [{name: b, domain: d}], mode: enforce, signers: any}
   - {projects: all, mode: audit}`)
-	if r, err := p.For("abc"); err == nil {
+	if r, err := p.For(policy.Subject{Owner: "abc"}); err == nil {
 		t.Errorf("For(abc) = %+v, want a refusal: the project a may be abc", r)
 	}
 	p = p.Resolve(map[policy.Project]policy.Resolution{{Name: "a", Domain: "d"}: {State: policy.Absent}})
-	if r, err := p.For("abc"); err != nil || r.Mode != policy.Off {
+	if r, err := p.For(policy.Subject{Owner: "abc"}); err != nil || r.Mode != policy.Off {
 		t.Errorf("For(abc) = %+v, %v, want the rule that lists it", r, err)
 	}
-	if r, err := p.For("def"); err == nil {
+	if r, err := p.For(policy.Subject{Owner: "def"}); err == nil {
 		t.Errorf("For(def) = %+v, want a refusal: the project b may be def", r)
 	}
 }
@@ -170,14 +170,14 @@ rules:
   - {name: rest, projects: all, unowned: true, mode: audit}`, "rest"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			r, err := load(t, test.text).For("")
+			r, err := load(t, test.text).For(policy.Subject{})
 			if err != nil || r.Name != test.want {
 				t.Errorf(`For("") = %+v, %v, want rule %q`, r, err, test.want)
 			}
 		})
 	}
 	p := load(t, "rules:\n- {unowned: false, projects: all, mode: audit}")
-	if r, err := p.For(""); err == nil {
+	if r, err := p.For(policy.Subject{}); err == nil {
 		t.Errorf(`For("") = %+v with unowned: false, want a refusal`, r)
 	}
 }
@@ -195,7 +195,7 @@ func TestNamesAndResolve(t *testing.T) {
 	if got := p.Warnings(); len(got) != 0 {
 		t.Errorf("Resolve changed the policy it was called on: Warnings() = %q", got)
 	}
-	if _, err := p.For(initech); err == nil {
+	if _, err := p.For(policy.Subject{Owner: initech}); err == nil {
 		t.Error("Resolve changed the policy it was called on: For decides")
 	}
 	if !p.Undecided() || resolved.Undecided() {
@@ -223,7 +223,7 @@ func TestNamesAndResolve(t *testing.T) {
 		t.Errorf("Names() after Resolve = %v, want %v: names can change their meaning", got, want)
 	}
 	again := resolved.Resolve(nil)
-	if _, err := again.For(initech); err == nil {
+	if _, err := again.For(policy.Subject{Owner: initech}); err == nil {
 		t.Error("a name that is no longer known still decides")
 	}
 }
@@ -231,7 +231,7 @@ func TestNamesAndResolve(t *testing.T) {
 func TestDefault(t *testing.T) {
 	p := policy.Default()
 	for _, owner := range []string{"", acme, "anything"} {
-		r, err := p.For(owner)
+		r, err := p.For(policy.Subject{Owner: owner})
 		if err != nil || r.Mode != policy.Audit {
 			t.Errorf("Default().For(%q) = %+v, %v, want audit", owner, r, err)
 		}
@@ -258,7 +258,7 @@ func BenchmarkFor(b *testing.B) {
 		owner := fmt.Sprintf("%032x", n-1)
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			for b.Loop() {
-				if r, err := p.For(owner); err != nil || r.Mode != policy.Enforce {
+				if r, err := p.For(policy.Subject{Owner: owner}); err != nil || r.Mode != policy.Enforce {
 					b.Fatal(r, err)
 				}
 			}
@@ -291,7 +291,7 @@ func TestForUnknownAmongRulesThatRefuseNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := p.For("b"); (err == nil) != test.want {
+		if _, err := p.For(policy.Subject{Owner: "b"}); (err == nil) != test.want {
 			t.Errorf("For an owner that may be the unknown project of a rule with mode %s, before one with %s = %v, want decided %v", test.named, test.last, err, test.want)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/countersign/countersign/signature"
 )
@@ -18,8 +19,6 @@ const (
 	Enforce Mode = "enforce" // refused
 )
 
-var modes = []Mode{Off, Audit, Enforce}
-
 // OnFailure is what happens to the image record after a wrong signature.
 type OnFailure string
 
@@ -28,14 +27,59 @@ const (
 	Keep   OnFailure = "keep"   // the image stays queued, and may be corrected
 )
 
+// ImportMode is what becomes of an import of staged data.
+type ImportMode string
+
+const (
+	ImportRefuse ImportMode = "refuse"
+	ImportDirect ImportMode = "direct" // glance-direct passes, if a receipt vouches for what was staged
+)
+
+// Downloads is what handing out an image's data depends on. In a growing order.
+type Downloads string
+
+const (
+	DownloadsAny     Downloads = "any"     // nothing
+	DownloadsReceipt Downloads = "receipt" // a valid receipt
+	DownloadsVerify  Downloads = "verify"  // the bytes are checked again as they go out
+)
+
+// Stricter returns the one of two that demands more.
+func (d Downloads) Stricter(other Downloads) Downloads {
+	if slices.Index(downloads, other) > slices.Index(downloads, d) {
+		return other
+	}
+	return d
+}
+
+// Unverified is what a scan does with an active image that does not verify.
+type Unverified string
+
+const (
+	UnverifiedReport     Unverified = "report"
+	UnverifiedDeactivate Unverified = "deactivate"
+	UnverifiedDelete     Unverified = "delete"
+)
+
+// The words that the file has for these.
+var (
+	modes        = []Mode{Off, Audit, Enforce}
+	onFailures   = []OnFailure{Delete, Keep}
+	imports      = []ImportMode{ImportRefuse, ImportDirect}
+	downloads    = []Downloads{DownloadsAny, DownloadsReceipt, DownloadsVerify}
+	unverifieds  = []Unverified{UnverifiedReport, UnverifiedDeactivate, UnverifiedDelete}
+	serviceModes = []ServiceMode{ServicesExempt, ServicesEnforce}
+)
+
 // Rule is what some projects demand.
 type Rule struct {
 	Name string // the label given, or "rule N" counting from 1
 	Line int    // where it begins in the file
 
-	Projects []Entry // whom it is for; empty if All or only Unowned
-	All      bool    // for every project no earlier rule matched
-	Unowned  bool    // for images without owner
+	Projects   []Entry      // whom it is for; empty if All or only Unowned
+	All        bool         // for every project no earlier rule matched
+	Unowned    bool         // for images without owner
+	Visibility []Visibility // for such images only; empty: for every one
 
 	Mode        Mode
 	AnySigner   bool     // no certificate in particular is demanded
@@ -44,6 +88,30 @@ type Rule struct {
 	HashMethods []signature.HashMethod
 	MinRSABits  int // at least 1024; says nothing about other keys
 	OnFailure   OnFailure
+
+	Import     ImportMode
+	Downloads  Downloads
+	Ranges     bool // with DownloadsVerify: parts are handed out too, where a receipt vouches
+	Services   Services
+	Unverified Unverified
+
+	// A break-glass rule loosens for a while what later rules demand: until
+	// then, on whose word, and why. The three are set together, with mode Off
+	// or Audit; after Until the rule matches nobody.
+	Until           time.Time
+	Sponsor, Reason string
+}
+
+// BreakGlass reports whether the rule ends by itself.
+func (r *Rule) BreakGlass() bool { return !r.Until.IsZero() }
+
+// Over reports whether the rule has ended.
+func (r *Rule) Over(now time.Time) bool { return r.BreakGlass() && !now.Before(r.Until) }
+
+// Sees reports whether the rule is for images of this visibility at all.
+func (r *Rule) Sees(v Visibility) bool {
+	i := v.index()
+	return i >= 0 && setOf(r.Visibility).has(i)
 }
 
 // Entry is one project in a rule: by its id, or by name and domain.

@@ -70,7 +70,7 @@ func indent(text string) string {
 // rule loads a policy whose only rule has these lines, and returns the rule.
 func rule(t testing.TB, lines string) *policy.Rule {
 	t.Helper()
-	r, err := load(t, "rules:\n  - name: r\n    projects: all\n"+lines).For("someone")
+	r, err := load(t, "rules:\n  - name: r\n    projects: all\n"+lines).For(policy.Subject{Owner: "someone"})
 	if err != nil {
 		t.Fatal(err)
 	}

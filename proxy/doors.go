@@ -130,13 +130,13 @@ func (p *Proxy) patchable(r *http.Request, changes []change) error {
 
 // givable decides whether an image may be given to a project: not to one that
 // takes verified images only, whichever operation asks for it. Who the image
-// belongs to at the moment does not matter, for that may change before Glance
-// sees the request.
+// belongs to at the moment, and its visibility, do not matter, for they may
+// change before Glance sees the request.
 func (p *Proxy) givable(r *http.Request, owner any) error {
 	ev := eventOf(r.Context())
 	text, _ := owner.(string)
-	for _, spelling := range spellings(text) {
-		rule, err := p.Policies.For(spelling)
+	for _, subject := range subjects(spellings(text)) {
+		rule, err := p.Policies.For(subject)
 		if err != nil {
 			ev.action = "update"
 			return err
@@ -240,8 +240,8 @@ func (p *Proxy) taskable(r *http.Request, parsed any) error {
 		ev.image = &img
 		owners = append(owners, img.Owner)
 	}
-	for _, owner := range owners {
-		rule, err := p.Policies.For(owner)
+	for _, subject := range subjects(owners) {
+		rule, err := p.Policies.For(subject)
 		if err != nil {
 			return err
 		}

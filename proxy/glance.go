@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/countersign/countersign/policy"
 	"github.com/countersign/countersign/signature"
 )
 
@@ -20,6 +21,9 @@ type Image struct {
 	ID     string
 	Owner  string // project id; empty for an image without owner
 	Status string // queued, saving, active, …
+
+	// Visibility as Glance shows it: shared does not say that there are members.
+	Visibility policy.Visibility
 
 	// Size is in bytes, -1 while Glance has none.
 	Size int64
@@ -174,6 +178,7 @@ func parseImage(data []byte) (Image, error) {
 		}
 	}
 	img.ID, img.Status, img.Owner = img.Properties["id"], img.Properties["status"], img.Properties["owner"]
+	img.Visibility = policy.Visibility(img.Properties["visibility"])
 	img.HashAlgo, img.HashValue = img.Properties["os_hash_algo"], img.Properties["os_hash_value"]
 	if img.Status == "" {
 		return Image{}, errors.New("image as Glance shows it: no status")

@@ -106,14 +106,17 @@ type Config struct {
 	Now func() time.Time
 }
 
-// Policies tells which rule the images of a project are under.
+// Policies tells which rule an image is under.
 type Policies interface {
-	// For returns the rule for images owned by the project with this id, or
-	// without an owner where it is empty. The error is a *policy.Refusal.
-	For(owner string) (*policy.Rule, error)
+	// For returns the rule for an image. The error is a *policy.Refusal.
+	For(policy.Subject) (*policy.Rule, error)
 
 	// Enforcing reports whether any rule enforces at all.
 	Enforcing() bool
+
+	// LooksAtVisibility reports whether any rule depends on an image's
+	// visibility.
+	LooksAtVisibility() bool
 }
 
 // Certificates fetches a certificate with the caller's token, for an image

@@ -83,7 +83,7 @@ func (p *Proxy) subject(r *http.Request, action string) (*uploading, error) {
 	if err != nil {
 		return nil, err
 	}
-	rule, err := p.Policies.For(img.Owner)
+	rule, err := p.ruleOf(ctx, img, who)
 	if err != nil {
 		ev.action, ev.image = action, &img
 		return nil, err

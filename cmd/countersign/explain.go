@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -65,6 +66,7 @@ if that is undecided or, in mode enforce, was not asked with --property or
 	flags.StringVar(&q.project, "project", "", "the project that owns the image, by `id`, or by name with --domain")
 	flags.StringVar(&q.domain, "domain", "", "the `domain` of the project's name")
 	flags.BoolVar(&q.unowned, "unowned", false, "the image has no owner")
+	flags.StringVar(&q.visibility, "visibility", "", "the image's `visibility`: "+alternatives(policy.Visibilities)+"; a shared image without members is private")
 	q.given.register(cmd)
 	flags.StringVar(&q.certificateFile, "certificate", "", "the signer's X.509 certificate, a `file` in PEM or DER")
 	flags.StringVar(&q.format, "format", explainFormats[0], "text or json")
@@ -72,6 +74,7 @@ if that is undecided or, in mode enforce, was not asked with --property or
 		cmd.MarkFlagFilename("certificate", "pem", "crt", "cer", "der"),
 		cmd.RegisterFlagCompletionFunc("project", cobra.NoFileCompletions),
 		cmd.RegisterFlagCompletionFunc("domain", cobra.NoFileCompletions),
+		cmd.RegisterFlagCompletionFunc("visibility", cobra.FixedCompletions(visibilities(), cobra.ShellCompDirectiveNoFileComp)),
 		cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(explainFormats, cobra.ShellCompDirectiveNoFileComp)),
 	} {
 		if err != nil {
@@ -81,6 +84,14 @@ if that is undecided or, in mode enforce, was not asked with --property or
 	return cmd
 }
 
+func visibilities() []cobra.Completion {
+	var words []cobra.Completion
+	for _, v := range policy.Visibilities {
+		words = append(words, string(v))
+	}
+	return words
+}
+
 var explainFormats = []string{"text", "json"}
 
 // question is one run of policy explain.
@@ -88,6 +99,7 @@ type question struct {
 	// What the flags say.
 	project, domain string
 	unowned         bool
+	visibility      string
 	given           givenProperties
 	certificateFile string
 	format          string
@@ -123,6 +135,12 @@ func (q *question) run(cmd *cobra.Command, args []string) error {
 	if q.certificateFile != "" {
 		if q.certificate, err = os.ReadFile(q.certificateFile); err != nil {
 			return err
+		}
+	}
+	if p.LooksAtVisibility() {
+		x.Visibility = policy.Visibility(cmp.Or(q.visibility, properties["visibility"]))
+		if !slices.Contains(policy.Visibilities, x.Visibility) {
+			return fmt.Errorf("rules of this policy depend on the image's visibility; give it with --visibility: %s", alternatives(policy.Visibilities))
 		}
 	}
 	who, err := q.owner(p)
@@ -170,6 +188,8 @@ func (q *question) check(cmd *cobra.Command) error {
 		return errors.New("whose image it is is missing; give --project, with --domain if it is a name, or --unowned")
 	case q.unowned && q.domain != "":
 		return errors.New("--domain is for the project's name, which is not given")
+	case q.visibility != "" && !slices.Contains(policy.Visibilities, policy.Visibility(q.visibility)):
+		return fmt.Errorf("--visibility %q is not known; write %s", q.visibility, alternatives(policy.Visibilities))
 	case q.certificateFile != "" && q.given.none():
 		return errors.New("--certificate is judged together with the properties; give them with --properties or --property")
 	}
@@ -298,12 +318,14 @@ func (n projectsOf) id(ctx context.Context, project policy.Project) (string, err
 
 // explanation is what policy explain says.
 type explanation struct {
-	Policy     string       `json:"policy"`
-	Owner      *owner       `json:"owner"`
-	Considered []considered `json:"considered"` // in the order of the file, up to the rule that applies
-	Rule       *demands     `json:"rule"`       // null if undecided, or if there is none
-	Decision   *decision    `json:"decision"`   // null if undecided, or not asked
-	Undecided  string       `json:"undecided,omitempty"`
+	Policy string `json:"policy"`
+	Owner  *owner `json:"owner"`
+	// Visibility is empty where no rule depends on it.
+	Visibility policy.Visibility `json:"visibility,omitempty"`
+	Considered []considered      `json:"considered"` // in the order of the file, up to the rule that applies
+	Rule       *demands          `json:"rule"`       // null if undecided, or if there is none
+	Decision   *decision         `json:"decision"`   // null if undecided, or not asked
+	Undecided  string            `json:"undecided,omitempty"`
 }
 
 // considered is a rule that was looked at.
@@ -328,8 +350,15 @@ const (
 func (x *explanation) choose(p *policy.Policy) *policy.Rule {
 	var rule *policy.Rule
 	var open, strict bool
+	now := time.Now()
 	for _, r := range p.Rules() {
 		applies, why := x.Owner.under(p, r)
+		if !r.Sees(x.Visibility) {
+			applies, why = no, "it is for images that are "+alternatives(r.Visibility)
+		}
+		if r.Over(now) {
+			applies, why = no, "it ended at "+r.Until.Format(time.RFC3339)
+		}
 		x.Considered = append(x.Considered, considered{r.Name, r.Line, applies, why})
 		if applies == maybe {
 			open, strict = true, strict || r.Mode == policy.Enforce
@@ -341,7 +370,7 @@ func (x *explanation) choose(p *policy.Policy) *policy.Rule {
 	}
 	if x.Owner.ID != "" || x.Owner.Unowned { // the proxy's own answer
 		var err error
-		rule, err = p.For(x.Owner.ID)
+		rule, err = p.For(policy.Subject{Owner: x.Owner.ID, Visibility: x.Visibility})
 		var refused *policy.Refusal
 		if errors.As(err, &refused) && refused.Code != policy.CodePolicyUndecided {
 			x.Decision = newDecision(policy.Decision{Action: policy.Refuse, Reason: err})

@@ -38,7 +38,7 @@ func TestExplainAgreesWithPolicy(t *testing.T) {
 				for _, id := range []string{one, two, three, "special_3", "44444444444444444444444444444444", ""} {
 					x := &explanation{Owner: &owner{ID: id, Unowned: id == ""}}
 					got := x.choose(p)
-					want, err := p.For(id)
+					want, err := p.For(policy.Subject{Owner: id})
 					if got != want || (x.Undecided != "") != (err != nil) {
 						t.Errorf("modes %v, a %v, b %v: choose(%q) = %v, %q, want %v, %v", modes, a, b, id, got, x.Undecided, want, err)
 					}

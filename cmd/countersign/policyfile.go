@@ -60,10 +60,13 @@ func openPolicy(ctx context.Context, cfg config.Config, names projectNames, log 
 }
 
 // For implements proxy.Policies.
-func (f *policyFile) For(owner string) (*policy.Rule, error) { return f.current.Load().For(owner) }
+func (f *policyFile) For(s policy.Subject) (*policy.Rule, error) { return f.current.Load().For(s) }
 
 // Enforcing implements proxy.Policies.
 func (f *policyFile) Enforcing() bool { return f.current.Load().Enforcing() }
+
+// LooksAtVisibility implements proxy.Policies.
+func (f *policyFile) LooksAtVisibility() bool { return f.current.Load().LooksAtVisibility() }
 
 func (f *policyFile) load(ctx context.Context, data []byte) error {
 	f.seen = sha256.Sum256(data)

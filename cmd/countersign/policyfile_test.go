@@ -78,7 +78,7 @@ func wait(d time.Duration) {
 // undecided policy.
 func expect(t *testing.T, when string, f *policyFile, want policy.Mode) {
 	t.Helper()
-	rule, err := f.For(projectID)
+	rule, err := f.For(policy.Subject{Owner: projectID})
 	var refused *policy.Refusal
 	switch {
 	case want == "":
