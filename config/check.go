@@ -70,6 +70,12 @@ func (c *Config) check(faults *Error) {
 			faults.add(Prefix+"POLICY_FILE", "cannot be read: %v", err)
 		}
 	}
+	for i, file := range c.ReceiptKeyFiles {
+		c.ReceiptKeyFiles[i] = strings.TrimSpace(file)
+		if err := readable(c.ReceiptKeyFiles[i]); err != nil {
+			faults.add(Prefix+"RECEIPT_KEY_FILES", "cannot be read: %v", err)
+		}
+	}
 	c.checkTLS(faults)
 }
 

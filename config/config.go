@@ -71,10 +71,14 @@ type Config struct {
 
 	// PolicyFile is empty for the embedded policy, which only watches.
 	PolicyFile string `env:"POLICY_FILE" help:"The policy, YAML. Default: a built-in policy that refuses nothing and logs (audit)."`
-	// PolicyInterval is how often PolicyFile is looked at.
-	PolicyInterval time.Duration `env:"POLICY_INTERVAL" envDefault:"2s" help:"How often the policy file is looked at for changes."`
+	// PolicyInterval is how often PolicyFile and ReceiptKeyFiles are looked at.
+	PolicyInterval time.Duration `env:"POLICY_INTERVAL" envDefault:"2s" help:"How often the policy file and the receipt keys are looked at for changes."`
 	// ProjectRefresh is how often project names are turned into ids again.
 	ProjectRefresh time.Duration `env:"PROJECT_REFRESH" envDefault:"5m" help:"How often project names in the policy are looked up in Keystone again."`
+
+	// ReceiptKeyFiles are PEM, each with one or more Ed25519 keys. Empty: no
+	// receipts are written, and none is valid.
+	ReceiptKeyFiles []string `env:"RECEIPT_KEY_FILES" help:"Files with the Ed25519 keys of receipts, comma-separated: the first private key signs, all verify. Looked at as often as the policy. Make one with countersign receipt keygen. Without: no receipts, and whatever wants one is refused."`
 
 	// ShutdownDelay is spent serving with /readyz at 503.
 	ShutdownDelay time.Duration `env:"SHUTDOWN_DELAY" envDefault:"0s" help:"How long to go on serving after SIGTERM with /readyz at 503, so that load balancers notice."`

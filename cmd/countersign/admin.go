@@ -28,6 +28,7 @@ type admin struct {
 	metrics    *proxy.Metrics
 	registry   *prometheus.Registry
 	keys       *certificates
+	receipts   *receiptKeys
 	stopping   atomic.Bool
 }
 
@@ -81,6 +82,7 @@ func (a *admin) ready(ctx context.Context) readiness {
 	check("glance", a.proxy.Trusted(), enforcing)
 	check("policy", a.policies.problem(), false)
 	check("key_manager", a.keys.problem(), false)
+	check("receipt_keys", a.receipts.problem(), false)
 	if a.stopping.Load() {
 		r.Ready, r.Checks["shutdown"] = false, "in progress"
 	}

@@ -66,11 +66,16 @@ func serve(ctx context.Context, cfg config.Config, log zerolog.Logger) error {
 	if err != nil {
 		return err
 	}
+	receipts, err := openReceiptKeys(background, cfg, log)
+	if err != nil {
+		return err
+	}
 	registry := newRegistry()
 	metrics := proxy.NewMetrics(registry)
 	keys := newCertificates(cfg, identities)
 	policies.measure(registry)
 	keys.measure(registry)
+	receipts.measure(registry)
 	dialer := glanceDialer{&cfg}
 	handler := proxy.New(proxy.Config{
 		Glance:        cfg.GlanceURL,
@@ -98,7 +103,7 @@ func serve(ctx context.Context, cfg config.Config, log zerolog.Logger) error {
 	_ = handler.Probe(probing) // Watch says what is wrong
 	probed()
 	go handler.Watch(background, cfg.ProbeInterval) // ends with background
-	admin := &admin{policies: policies, proxy: handler, identities: identities, metrics: metrics, registry: registry, keys: keys}
+	admin := &admin{policies: policies, proxy: handler, identities: identities, metrics: metrics, registry: registry, keys: keys, receipts: receipts}
 	adminDone, err := admin.serve(background, cfg, log)
 	if err != nil {
 		listener.Close()
@@ -126,6 +131,9 @@ func serve(ctx context.Context, cfg config.Config, log zerolog.Logger) error {
 		log.Error().Msg("no service credential is configured (OS_*): uploads that the policy enforces will be answered 503")
 	} else if err != nil {
 		log.Error().Err(err).Msg("the service credential does not work: uploads that the policy enforces are answered 503 until it does")
+	}
+	if err := receipts.problem(); err != nil && policies.Enforcing() {
+		log.Warn().Err(err).Msg("receipts are not written")
 	}
 	failed := make(chan error, 1)
 	go func() { // ends when the server is shut down or closed
