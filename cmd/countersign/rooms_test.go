@@ -71,10 +71,11 @@ func imports(f *ast.File) []string {
 // foreign are our rooms that a room may import. A room that is not in it is new,
 // and has to be thought about. A room may import what is below it.
 var foreign = map[string][]string{
-	"cmd/countersign": {"certcache", "config", "policy", "proxy", "proxy/keystone", "proxy/receipt", "signature"},
+	"cmd/countersign": {"certcache", "config", "policy", "proxy", "proxy/keystone", "proxy/receipt", "signature", "signature/trust"},
 	"config":          nil,
 	"signature":       nil,
-	"policy":          {"signature"},
+	"signature/trust": {"signature", "signature/binarycurve"},
+	"policy":          {"signature", "signature/trust"},
 	"certcache":       nil,
 	"proxy":           {"policy", "signature"},
 	"proxy/keystone":  nil,
