@@ -18,7 +18,7 @@ const mediaType = "countersign-receipt+jws"
 var (
 	// ErrUnknownKey is in the error of Open for a receipt that none of the
 	// keys can have signed.
-	ErrUnknownKey = errors.New("the receipt was signed with a key that is not configured")
+	ErrUnknownKey = errors.New("the receipt was signed with a key that is not known here")
 	// ErrInvalid is in the error of Open and Peek for a text that is no
 	// receipt, and in that of Open for one whose signature is wrong.
 	ErrInvalid = errors.New("not a valid receipt")
