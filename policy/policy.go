@@ -142,6 +142,16 @@ func (p *Policy) GuardsDownloads() bool { return p.guardsDownloads }
 // Undecided reports whether some name is Unknown, and so may keep images out.
 func (p *Policy) Undecided() bool { return p.unknown }
 
+// BreakGlass lists the rules that end by themselves, those that are over too,
+// in order. They are not to be changed.
+func (p *Policy) BreakGlass() []*Rule {
+	var list []*Rule
+	for _, e := range p.ending {
+		list = append(list, p.rules[e.rule])
+	}
+	return list
+}
+
 // Names lists the projects that want resolving, each once, in the order of
 // the file.
 func (p *Policy) Names() []Project {

@@ -160,6 +160,9 @@ rules:
 			t.Errorf("at %v, For(%q, %q) = %+v, %v, want rule %q", now, owner, visibility, r, err, want)
 		}
 	}
+	if got := p.BreakGlass(); len(got) != 3 || got[0].Name != "over" || !got[0].Over(now) || got[2].Name != "long" || got[2].Over(now) {
+		t.Errorf("BreakGlass() = %v, want three, the first of them over", got)
+	}
 	applies("a", policy.Private, "short")
 	applies("a", policy.Public, "short")
 	applies("", policy.Public, "short")

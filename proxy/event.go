@@ -88,7 +88,7 @@ func (p *Proxy) finish(ev *event) {
 	switch {
 	case ev.status >= 500 || ev.cleanup == cleanupFailed:
 		line = p.Log.Error()
-	case ev.outcome == "failure":
+	case ev.outcome == "failure", ev.rule != nil && ev.rule.BreakGlass():
 		line = p.Log.Warn()
 	}
 	line = line.Str("request_id", ev.requestID).
@@ -154,6 +154,9 @@ func (ev *event) cadf() *zerolog.Event {
 	}
 	if ev.rule != nil {
 		d = d.Str("rule", ev.rule.Name).Str("mode", string(ev.rule.Mode))
+		if ev.rule.BreakGlass() {
+			d = d.Time("until", ev.rule.Until)
+		}
 	}
 	if ev.spec != nil {
 		d = d.Str("key_type", string(ev.spec.KeyType)).Str("hash_method", string(ev.spec.HashMethod)).

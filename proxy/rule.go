@@ -25,7 +25,7 @@ func (p *Proxy) ruleOf(ctx context.Context, img Image, who credentials) (*policy
 	case unknown != nil:
 		return nil, &Refusal{Code: string(policy.CodePolicyUndecided), Property: "visibility",
 			Problem: "is shared, the policy has another rule for images with members, and Glance does not tell whether this one has any",
-			Cure:    "set it to private, or try again", Err: unknown}
+			Cure:    "set it to private, or try again", Err: fmt.Errorf("%v", unknown)} // Glance's answer is not the client's
 	case has:
 		return rule, err
 	}

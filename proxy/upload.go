@@ -89,6 +89,9 @@ func (p *Proxy) subject(r *http.Request, action string) (*uploading, error) {
 		return nil, err
 	}
 	if rule.Mode == policy.Off {
+		if rule.BreakGlass() { // which is never silent
+			ev.action, ev.image, ev.rule, ev.outcome = action, &img, rule, "unknown"
+		}
 		return nil, nil
 	}
 	ev.action, ev.image, ev.rule, ev.audited = action, &img, rule, rule.Mode == policy.Audit

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -138,8 +137,8 @@ func (q *question) run(cmd *cobra.Command, args []string) error {
 		}
 	}
 	if p.LooksAtVisibility() {
-		x.Visibility = policy.Visibility(cmp.Or(q.visibility, properties["visibility"]))
-		if !slices.Contains(policy.Visibilities, x.Visibility) {
+		x.Visibility = policy.Visibility(q.visibility)
+		if x.Visibility == "" {
 			return fmt.Errorf("rules of this policy depend on the image's visibility; give it with --visibility: %s", alternatives(policy.Visibilities))
 		}
 	}
@@ -440,10 +439,41 @@ type demands struct {
 	HashMethods []signature.HashMethod `json:"hash_methods"`
 	MinRSABits  int                    `json:"min_rsa_bits"`
 	OnFailure   policy.OnFailure       `json:"on_failure"`
+	Visibility  []policy.Visibility    `json:"visibility,omitempty"` // every one if empty
+	Import      policy.ImportMode      `json:"import"`
+	Downloads   policy.Downloads       `json:"downloads"`
+	Ranges      bool                   `json:"ranges"`
+	Services    *serviceUsers          `json:"services,omitempty"`
+	Unverified  policy.Unverified      `json:"unverified"`
+	BreakGlass  *breakGlass            `json:"break_glass,omitempty"`
+}
+
+// serviceUsers are who uploads on behalf of users.
+type serviceUsers struct {
+	Users []string           `json:"users"` // ids, or names in their domains
+	Mode  policy.ServiceMode `json:"mode"`
+}
+
+// breakGlass is a rule that ends by itself.
+type breakGlass struct {
+	Until  time.Time `json:"until"`
+	Owner  string    `json:"owner"`
+	Reason string    `json:"reason"`
 }
 
 func newDemands(r *policy.Rule) *demands {
-	d := &demands{r.Name, r.Line, r.Mode, r.AnySigner, []string{}, r.KeyTypes, r.HashMethods, r.MinRSABits, r.OnFailure}
+	d := &demands{Name: r.Name, Line: r.Line, Mode: r.Mode, AnySigner: r.AnySigner, Signers: []string{},
+		KeyTypes: r.KeyTypes, HashMethods: r.HashMethods, MinRSABits: r.MinRSABits, OnFailure: r.OnFailure,
+		Visibility: r.Visibility, Import: r.Import, Downloads: r.Downloads, Ranges: r.Ranges, Unverified: r.Unverified}
+	if r.BreakGlass() {
+		d.BreakGlass = &breakGlass{r.Until, r.Sponsor, r.Reason}
+	}
+	if len(r.Services.Users) > 0 {
+		d.Services = &serviceUsers{Mode: r.Services.Mode}
+		for _, u := range r.Services.Users {
+			d.Services.Users = append(d.Services.Users, userName(u))
+		}
+	}
 	for _, s := range r.Signers {
 		if s.CertificateID != "" {
 			d.Signers = append(d.Signers, s.CertificateID)
@@ -549,6 +579,18 @@ func (x *explanation) write(w io.Writer) error {
 			fmt.Fprintf(table, "hash methods\t%s\n", some(r.HashMethods, len(signature.HashMethods)))
 			fmt.Fprintf(table, "RSA keys\tof %d bits or more\n", r.MinRSABits)
 			fmt.Fprintf(table, "on failure\t%s\n", r.OnFailure)
+			fmt.Fprintf(table, "import\t%s\n", r.Import)
+			fmt.Fprintf(table, "downloads\t%s\n", r.Downloads)
+			if r.Ranges {
+				fmt.Fprintf(table, "ranges\tare handed out where a receipt vouches\n")
+			}
+			if r.Services != nil {
+				fmt.Fprintf(table, "services\t%s: %s\n", r.Services.Mode, printable(strings.Join(r.Services.Users, "\n\t")))
+			}
+			fmt.Fprintf(table, "unverified\t%s\n", r.Unverified)
+		}
+		if b := r.BreakGlass; b != nil {
+			fmt.Fprintf(table, "break-glass\tuntil %s\n\t%s: %s\n", b.Until.Format(time.RFC3339), b.Owner, b.Reason)
 		}
 		if err := table.Flush(); err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -100,16 +101,59 @@ func (e *mistakesError) Error() string {
 // showRules writes a table with a line for each rule.
 func showRules(w io.Writer, rules []*policy.Rule) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "RULE\tPROJECTS\tMODE\tSIGNERS\tKEY TYPES\tHASH METHODS")
+	fmt.Fprintln(table, "RULE\tPROJECTS\tMODE\tSIGNERS\tKEY TYPES\tHASH METHODS\tBESIDES")
 	for _, r := range rules {
 		if r.Mode == policy.Off { // it asks nothing of a signature
-			fmt.Fprintf(table, "%s\t%s\t%s\t-\t-\t-\n", r.Name, projects(r), r.Mode)
+			fmt.Fprintf(table, "%s\t%s\t%s\t-\t-\t-\t%s\n", r.Name, projects(r), r.Mode, besides(r))
 			continue
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, projects(r), r.Mode, signers(r),
-			some(r.KeyTypes, len(signature.KeyTypes)), some(r.HashMethods, len(signature.HashMethods)))
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, projects(r), r.Mode, signers(r),
+			some(r.KeyTypes, len(signature.KeyTypes)), some(r.HashMethods, len(signature.HashMethods)), besides(r))
 	}
 	return table.Flush()
+}
+
+// besides is what a rule says that most do not.
+func besides(r *policy.Rule) string {
+	var list []string
+	add := func(format string, args ...any) { list = append(list, fmt.Sprintf(format, args...)) }
+	if len(r.Visibility) > 0 {
+		add("only %s images", alternatives(r.Visibility))
+	}
+	if r.BreakGlass() {
+		add("until %s by %s: %s", r.Until.Format(time.RFC3339), r.Sponsor, r.Reason)
+	}
+	if r.Import != policy.ImportRefuse {
+		add("import %s", r.Import)
+	}
+	switch {
+	case r.Ranges:
+		add("downloads %s, with ranges", r.Downloads)
+	case r.Downloads != policy.DownloadsAny:
+		add("downloads %s", r.Downloads)
+	}
+	if len(r.Services.Users) > 0 {
+		var users []string
+		for _, u := range r.Services.Users {
+			users = append(users, userName(u))
+		}
+		add("services %s: %s", r.Services.Mode, strings.Join(few(users), ", "))
+	}
+	if r.Unverified != policy.UnverifiedReport {
+		add("unverified %s", r.Unverified)
+	}
+	if len(list) == 0 {
+		return "-"
+	}
+	return printable(strings.Join(list, "; "))
+}
+
+// userName is a user's id, or the name in its domain.
+func userName(u policy.User) string {
+	if u.ID != "" {
+		return u.ID
+	}
+	return fmt.Sprintf("%q in domain %q", u.Name, u.Domain)
 }
 
 func projects(r *policy.Rule) string {
@@ -180,8 +224,15 @@ func doubts(p *policy.Policy) []doubt {
 		add(rules[0].Line, "no rule has mode enforce, so no image will be refused")
 	}
 	unowned := false
+	now := time.Now()
 	for _, r := range rules {
-		unowned = unowned || r.Unowned
+		switch {
+		case r.Over(now):
+			add(r.Line, "rule %q is a break-glass rule that ended at %s and matches nobody any more; remove it", r.Name, r.Until.Format(time.RFC3339))
+		case r.BreakGlass():
+			add(r.Line, "rule %q is a break-glass rule: until %s it loosens what the rules after it demand", r.Name, r.Until.Format(time.RFC3339))
+		}
+		unowned = unowned || r.Unowned && len(r.Visibility) == 0 && !r.BreakGlass()
 		for _, e := range r.Projects {
 			if e.ID == "" {
 				add(e.Line, "project %s is given by name: while Keystone cannot be asked which one that is, uploads that this rule might be for are refused; list it by id", e.Project)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -26,7 +27,10 @@ type policyFile struct {
 	names   projectNames
 	log     zerolog.Logger
 
-	seen   [sha256.Size]byte // owned by the watching goroutine after open
+	// Owned by the watching goroutine after open:
+	seen [sha256.Size]byte
+	on   []*policy.Rule // break-glass rules that were on when last looked at
+
 	failed atomic.Pointer[error]
 	loads  atomic.Int64
 	fails  atomic.Int64
@@ -78,7 +82,35 @@ func (f *policyFile) load(ctx context.Context, data []byte) error {
 	f.loads.Add(1)
 	f.failed.Store(nil)
 	f.log.Info().Str("file", f.path).Int("rules", len(p.Rules())).Hex("sha256", f.seen[:]).Msg("policy in force")
+	f.breakGlass(true)
 	return nil
+}
+
+// breakGlass tells of the break-glass rules that are on, and once of each that
+// ended, or was taken away, since the last time.
+func (f *policyFile) breakGlass(again bool) {
+	var on []*policy.Rule
+	now := time.Now()
+	for _, r := range f.current.Load().BreakGlass() {
+		named := func(other *policy.Rule) bool { return other.Name == r.Name }
+		switch {
+		case !r.Over(now):
+			on = append(on, r)
+			if again {
+				f.log.Error().Str("rule", r.Name).Str("mode", string(r.Mode)).Time("until", r.Until).Str("owner", r.Sponsor).Str("cause", r.Reason).
+					Msg("a break-glass rule is on: it loosens what the rules after it demand")
+			}
+		case again && !slices.ContainsFunc(f.on, named):
+			f.log.Warn().Str("rule", r.Name).Time("until", r.Until).Msg("a break-glass rule of the policy is over and matches nobody: remove it")
+		}
+	}
+	for _, r := range f.on {
+		if !slices.ContainsFunc(on, func(other *policy.Rule) bool { return other.Name == r.Name }) {
+			f.log.Error().Str("rule", r.Name).Time("until", r.Until).Str("owner", r.Sponsor).
+				Msg("a break-glass rule has ended: the rules after it count again")
+		}
+	}
+	f.on = on
 }
 
 // watch ends with ctx.
@@ -88,12 +120,17 @@ func (f *policyFile) watch(ctx context.Context, interval, refresh time.Duration)
 	defer names.Stop()
 	unknown := time.NewTicker(unknownRetry) // names that Keystone could not be asked about keep uploads out
 	defer unknown.Stop()
+	remind := time.NewTicker(breakGlassReminder)
+	defer remind.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-look.C:
 			f.look(ctx)
+			f.breakGlass(false)
+		case <-remind.C:
+			f.breakGlass(true)
 		case <-names.C:
 			f.current.Store(f.resolve(ctx, f.current.Load()))
 		case <-unknown.C:
@@ -107,6 +144,9 @@ func (f *policyFile) watch(ctx context.Context, interval, refresh time.Duration)
 const (
 	unknownRetry  = 5 * time.Second
 	resolveAtOnce = 10 * time.Second
+
+	// breakGlassReminder is how often the log tells of a break-glass rule.
+	breakGlassReminder = 5 * time.Minute
 )
 
 func (f *policyFile) look(ctx context.Context) {
@@ -153,7 +193,29 @@ func (f *policyFile) measure(registry prometheus.Registerer) {
 					return 0
 				}
 				return 1
-			}))
+			}),
+		breakGlassGauge{f})
+}
+
+// breakGlassGauge tells of each break-glass rule in the policy whether it is on.
+type breakGlassGauge struct{ file *policyFile }
+
+var breakGlassDesc = prometheus.NewDesc("countersign_break_glass",
+	"1 while a break-glass rule of the policy is on, 0 once it is over, by the rule's name.", []string{"rule"}, nil)
+
+// Describe implements prometheus.Collector.
+func (g breakGlassGauge) Describe(to chan<- *prometheus.Desc) { to <- breakGlassDesc }
+
+// Collect implements prometheus.Collector.
+func (g breakGlassGauge) Collect(to chan<- prometheus.Metric) {
+	now := time.Now()
+	for _, r := range g.file.current.Load().BreakGlass() {
+		on := 1.0
+		if r.Over(now) {
+			on = 0
+		}
+		to <- prometheus.MustNewConstMetric(breakGlassDesc, prometheus.GaugeValue, on, r.Name)
+	}
 }
 
 // resolve asks Keystone which projects the policy's names mean. What it cannot

@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +14,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/rs/zerolog"
 
 	"github.com/countersign/countersign/config"
@@ -250,5 +254,112 @@ func TestPolicyAtStart(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("openPolicy(%q) = %v, %v, want an error with %q", path, f, err, want)
 		}
+	}
+}
+
+// Break-glass is never silent: at load, every five minutes, and at its end,
+// which comes by itself.
+func TestBreakGlass(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "policy.yaml")
+		rule := func(name string, until time.Duration) string {
+			return "- {name: " + name + ", projects: all, mode: off, owner: Jane Doe, reason: the key manager is moved, until: " +
+				time.Now().Add(until).Format(time.RFC3339) + "}\n"
+		}
+		const rest = "- {projects: all, mode: enforce, signers: any}\n"
+		save(t, path, "rules:\n"+rule("over", -time.Hour)+rule("short", 12*time.Minute)+rest)
+		var log bytes.Buffer
+		f := watched(t, path, newIdentityService(""), &log)
+		expect(t, "while it is on", f, policy.Off)
+		count := func(when string, level, text string, want int) {
+			t.Helper()
+			got := 0
+			for line := range strings.Lines(log.String()) {
+				if strings.Contains(line, `"level":"`+level+`"`) && strings.Contains(line, text) {
+					got++
+				}
+			}
+			if got != want {
+				t.Errorf("%s: %d lines of level %s with %q, want %d:\n%s", when, got, level, text, want, &log)
+			}
+		}
+		gauge := func(when string, want string) {
+			t.Helper()
+			registry := prometheus.NewRegistry()
+			f.measure(registry)
+			err := testutil.GatherAndCompare(registry, strings.NewReader("# HELP countersign_break_glass 1 while a break-glass rule of the policy is on, 0 once it is over, by the rule's name.\n# TYPE countersign_break_glass gauge\n"+want), "countersign_break_glass")
+			if err != nil {
+				t.Errorf("%s: %v", when, err)
+			}
+		}
+		const on, ended = `"rule":"short","mode":"off"`, `"rule":"short","until"`
+		count("at load", "error", on, 1)
+		count("at load", "error", `"owner":"Jane Doe","cause":"the key manager is moved"`, 1)
+		count("at load", "warn", `"rule":"over"`, 1)
+		gauge("at load", "countersign_break_glass{rule=\"over\"} 0\ncountersign_break_glass{rule=\"short\"} 1\n")
+		wait(11*time.Minute + 58*time.Second)
+		count("before the end", "error", on, 3)
+		count("before the end", "error", ended, 0)
+		expect(t, "before the end", f, policy.Off)
+		wait(3 * time.Second)
+		count("after the end", "error", ended, 1)
+		expect(t, "after the end", f, policy.Enforce)
+		gauge("after the end", "countersign_break_glass{rule=\"over\"} 0\ncountersign_break_glass{rule=\"short\"} 0\n")
+
+		save(t, path, "rules:\n"+rule("next", time.Hour)+rest)
+		wait(time.Second)
+		count("one after another", "error", `"rule":"next","mode":"off"`, 1)
+		save(t, path, "rules:\n"+rest)
+		wait(time.Second)
+		count("taken away", "error", `"rule":"next","until"`, 1)
+		wait(time.Hour)
+		count("long after", "error", on, 3)
+		count("long after", "error", ended, 1)
+		gauge("long after", "")
+	})
+}
+
+// A mistake is told in the same words by policy check, at start and at reload.
+func TestSameSentence(t *testing.T) {
+	for _, text := range []string{
+		"rules: []\n",
+		"rules:\n- {projects: all, mode: enforce}\n",
+		"rules:\n- {projects: all, mode: audit, until: tomorrow}\n",
+		"rules:\n- projects: [id: a]\n  mode: audit\n- projects: [id: a]\n  mode: off\n- {projects: all, mode: audit}\n",
+		"rules:\n\t- projects: all\n",
+		"rules:\n- {projects: all, visibility: [public], mode: audited, downloads: some}\n",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "policy.yaml")
+			save(t, path, text)
+			_, atStart := openPolicy(t.Context(), config.Config{PolicyFile: path}, nil, zerolog.Nop())
+			checked := newPolicyCheck()
+			checked.SetArgs([]string{path})
+			checked.SilenceErrors, checked.SilenceUsage = true, true
+			atCheck := checked.Execute()
+
+			save(t, path, policyFor("audit"))
+			var log bytes.Buffer
+			f := watched(t, path, newIdentityService(""), &log)
+			save(t, path, text)
+			wait(time.Second)
+			var mistakes *policy.Error
+			if !errors.As(f.problem(), &mistakes) {
+				t.Fatalf("reload of %q = %v, want a *policy.Error", text, f.problem())
+			}
+			for _, problem := range mistakes.Problems {
+				sentence := problem.Field + " " + problem.Text
+				inJSON, _ := json.Marshal(sentence)
+				if atStart == nil || !strings.Contains(atStart.Error(), fmt.Sprintf("line %d: %s", problem.Line, sentence)) {
+					t.Errorf("at start: %v, want %q", atStart, sentence)
+				}
+				if atCheck == nil || !strings.Contains(atCheck.Error(), fmt.Sprintf("%s:%d: %s", path, problem.Line, sentence)) {
+					t.Errorf("policy check: %v, want %q", atCheck, sentence)
+				}
+				if !strings.Contains(log.String(), strings.Trim(string(inJSON), `"`)) {
+					t.Errorf("at reload: %s, want %q", &log, sentence)
+				}
+			}
+		})
 	}
 }
