@@ -7,9 +7,11 @@ servers=keystone,barbican-api,glance-api,glance-common,python3-keystone,python3-
 databases=mariadb-server-core,mariadb-client-core,python3-pymysql
 clients=python3-openstackclient,python3-glanceclient,python3-barbicanclient
 tests=tempest
-recipe="1 $tools,$servers,$databases,$clients,$tests" # the number counts changes to the steps below
+others=python3-jwcrypto # implementations by others, which tests compare ours with
+recipe="1 $tools,$servers,$databases,$clients,$tests" # what the services run on; the number counts changes to the steps below
+packages=$recipe,$others
 
-root_ready() { [[ -r $root/.recipe && $(<"$root/.recipe") == "$recipe" ]]; }
+root_ready() { [[ -r $root/.packages && $(<"$root/.packages") == "$packages" ]]; }
 
 # make_root builds the root unless it is there already, made by this very recipe.
 make_root() {
@@ -31,7 +33,7 @@ make_root() {
 		--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
 		--dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/lib/locale/*_*' \
 		--dpkgopt='path-include=/usr/lib/locale/C.utf8/*' \
-		--include="${recipe#* }" "$SUITE" "$new" "deb $mirror $SUITE main" 2>&1 |
+		--include="${packages#* }" "$SUITE" "$new" "deb $mirror $SUITE main" 2>&1 |
 		while IFS= read -r line; do printf '   %4d s  %s\n' $((SECONDS - begin)) "$line"; done >&2 || status=$?
 	rm -f "$apt"
 	if ((status)); then
@@ -39,7 +41,8 @@ make_root() {
 		die "mmdebstrap could not build $SUITE from $mirror (its own words are above); MIRROR=URL names another mirror"
 	fi
 	finish_root "$new"
-	printf '%s\n' "$recipe" >"$new/.recipe"
+	printf '%s\n' "$packages" >"$new/.packages"
+	rm -f "$state/.settings" # whatever runs from the root before is to be ended
 	remove_tree "$root"
 	mv "$new" "$root"
 	say "   $((SECONDS - begin)) s, $(du -sm "$root" | cut -f1) MB"
