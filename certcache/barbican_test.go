@@ -264,14 +264,19 @@ func TestBarbicanRedirect(t *testing.T) {
 }
 
 // Only a canonical UUID becomes a path.
-func TestBarbicanID(t *testing.T) {
+func TestID(t *testing.T) {
 	b := newBarbican(t)
+	sources := map[string]certcache.Source{
+		"Barbican":  b.source(),
+		"Cache":     certcache.NewCache(anything{}, certcache.CacheConfig{}),
+		"Directory": certcache.NewDirectory(t.TempDir()),
+	}
 	for _, id := range []string{
 		"", "x", strings.ToUpper(uuid), strings.ReplaceAll(uuid, "-", ""), uuid + "/", uuid + "\n", "/" + uuid, uuid[1:] + "/",
 		"../" + uuid[3:], uuid[:35] + "?", uuid[:35] + "%", "0d5b6c1e+4a52+4e0b+9f6e+2f5a3c1d7e90", "0d5b6c1e-4a52-4e0b-9f6e-2f5a3c1d7e9g",
 		b.URL + "/v1/secrets/" + uuid, "------------------------------------",
 	} {
-		for name, src := range map[string]certcache.Source{"Barbican": b.source(), "Cache": certcache.NewCache(anything{}, certcache.CacheConfig{})} {
+		for name, src := range sources {
 			_, err := src.Certificate(t.Context(), certcache.Ref{Owner: ownerA, ID: id, Token: tokenA})
 			if got := class(err); got != "not a certificate" {
 				t.Errorf("%s: Certificate(%q) = %s, want not a certificate", name, id, got)

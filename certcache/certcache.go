@@ -1,9 +1,10 @@
 // Package certcache fetches signing certificates from the key manager, and remembers them for a while.
 //
-// It promises that a certificate it hands out was read with a token of somebody who may read it, in the name of the
-// project that owns the image: what was fetched for one project's images never serves another's. It promises an answer
-// within the configured time, one fetch for any number of callers who want the same certificate at once, and that no
-// token outlives the call it came with, in a key, an entry or an error.
+// It promises that a certificate it hands out was fetched in the name of the project that owns the image: what was
+// fetched for one project's images never serves another's. Barbican is asked with the caller's own token, and so decides
+// who may read what. Vault and a Directory know no projects: whoever may upload may name any certificate that is stored
+// there. It promises an answer within the configured time, one fetch for any number of callers who want the same
+// certificate at once, and that no caller's token outlives the call it came with, in a key, an entry or an error.
 //
 // It trusts the key manager to enforce its own access rules, and nothing else: answers are bounded, redirects are not
 // followed, and what does not read as an answer counts as none.
@@ -30,7 +31,7 @@ type Ref struct {
 	Owner string
 	// ID is the certificate's UUID in lower case, with dashes.
 	ID string
-	// Token is the caller's. It is used for this one call and kept nowhere.
+	// Token is the caller's, for Barbican. It is used for this one call and kept nowhere.
 	Token string
 }
 
