@@ -20,6 +20,8 @@ type list struct {
 	revoked   map[string]time.Time // serial → since when
 	scope     scope
 	source    string
+	// undecided is why the list leaves open what it revokes, or "".
+	undecided string
 
 	mu      sync.Mutex             // guards signers
 	signers map[*certificate]error // listed certificates: whether their key signed the list
@@ -28,6 +30,7 @@ type list struct {
 // scope is which certificates of its issuer a list is about.
 type scope struct {
 	users, authorities bool     // only end entities, only CAs
+	attributes         bool     // no certificates of keys at all
 	points             [][]byte // only certificates that name one of these; each a GeneralName
 }
 
@@ -39,11 +42,11 @@ var (
 	oidInvalidityDate           = asn1.ObjectIdentifier{2, 5, 29, 24}
 )
 
-// removeFromCRL is the reason code that only a delta list may have.
-const removeFromCRL = 8
+// errOthers refuses a list that may revoke certificates of any issuer.
+var errOthers = errors.New("it is an indirect list, which is about certificates of others; give one by the issuer itself")
 
-// parseList reads a list, and refuses kinds that would need others beside it
-// to say whether a certificate is revoked.
+// parseList reads a list. One that needs others beside it, to say whether a
+// certificate is revoked, is undecided about all of its issuer's.
 func parseList(der []byte) (*list, error) {
 	parsed, err := x509.ParseRevocationList(der)
 	if err != nil {
@@ -70,24 +73,21 @@ func parseList(der []byte) (*list, error) {
 	for _, extension := range parsed.Extensions {
 		switch {
 		case extension.Id.Equal(oidDeltaCRLIndicator):
-			return nil, errors.New("it is a delta list; give the complete one")
+			l.undecided = "it is a delta list; give the complete one instead"
 		case extension.Id.Equal(oidIssuingDistributionPoint):
-			if l.scope, err = parseScope(extension.Value); err != nil {
+			if err := l.readScope(extension.Value); err != nil {
 				return nil, err
 			}
 		case extension.Id.Equal(oidAuthorityKeyID):
 		case extension.Critical:
-			return nil, fmt.Errorf("it has the critical extension %v, which is not known", extension.Id)
+			l.undecided = fmt.Sprintf("it has the critical extension %v, which is not known", extension.Id)
 		}
 	}
 	for _, entry := range parsed.RevokedCertificateEntries {
 		for _, extension := range entry.Extensions {
 			if extension.Critical && !extension.Id.Equal(oidReasonCode) && !extension.Id.Equal(oidInvalidityDate) {
-				return nil, fmt.Errorf("its entry for serial number %x has the critical extension %v, which is not known", entry.SerialNumber, extension.Id)
+				l.undecided = fmt.Sprintf("its entry for serial number %x has the critical extension %v, which is not known", entry.SerialNumber, extension.Id)
 			}
-		}
-		if entry.ReasonCode == removeFromCRL {
-			return nil, errors.New("it has an entry that only a delta list may have")
 		}
 		l.revoked[serialKey(entry.SerialNumber)] = entry.RevocationTime
 	}
@@ -96,7 +96,8 @@ func parseList(der []byte) (*list, error) {
 
 func serialKey(serial *big.Int) string { return serial.Text(16) }
 
-func parseScope(der []byte) (scope, error) {
+// readScope reads issuingDistributionPoint (RFC 5280, section 5.2.5).
+func (l *list) readScope(der []byte) error {
 	var encoded struct {
 		Point       asn1.RawValue  `asn1:"optional,tag:0"`
 		Users       bool           `asn1:"optional,tag:1"`
@@ -106,25 +107,23 @@ func parseScope(der []byte) (scope, error) {
 		Attributes  bool           `asn1:"optional,tag:5"`
 	}
 	if err := unmarshal(der, &encoded); err != nil {
-		return scope{}, fmt.Errorf("its issuing distribution point: %w", err)
+		return fmt.Errorf("its issuing distribution point: %w", err)
 	}
-	switch {
-	case encoded.Indirect:
-		return scope{}, errors.New("it is an indirect list; give one by the issuer itself")
-	case encoded.Reasons.BitLength > 0:
-		return scope{}, errors.New("it is for some reasons of revocation only; give the complete one")
-	case encoded.Attributes:
-		return scope{}, errors.New("it is for attribute certificates, which sign no images")
+	l.scope = scope{users: encoded.Users, authorities: encoded.Authorities, attributes: encoded.Attributes}
+	if encoded.Indirect {
+		return errOthers
 	}
-	s := scope{users: encoded.Users, authorities: encoded.Authorities}
+	if encoded.Reasons.BitLength > 0 {
+		l.undecided = "it is for some reasons of revocation only; give the complete one instead"
+	}
 	if len(encoded.Point.Bytes) > 0 {
 		points, err := fullNames(encoded.Point.Bytes)
 		if err != nil {
-			return scope{}, err
+			l.undecided = err.Error()
 		}
-		s.points = points
+		l.scope.points = points
 	}
-	return s, nil
+	return nil
 }
 
 // fullNames reads a DistributionPointName, of which it wants the first choice.
@@ -175,9 +174,9 @@ func parsePoints(der []byte) ([][]byte, error) {
 func (s scope) covers(c *certificate) bool {
 	isCA := c.parsed.BasicConstraintsValid && c.parsed.IsCA
 	switch {
-	case s.users && isCA, s.authorities && !isCA:
+	case s.users && isCA, s.authorities && !isCA, s.attributes:
 		return false
-	case s.points == nil:
+	case len(s.points) == 0:
 		return true
 	}
 	return slices.ContainsFunc(s.points, func(point []byte) bool {
@@ -185,29 +184,35 @@ func (s scope) covers(c *certificate) bool {
 	})
 }
 
-// revoked says whether c is revoked by its issuer, or whether that cannot be
-// told. A list that names it counts even after its day; to say that it is not
-// revoked takes one of today.
-func (s *Set) revoked(c, issuer *certificate, now time.Time) *Failure {
+// revoked says whether a certificate of the path is revoked by its issuer, or
+// whether that cannot be told. A list that names it counts even after its day;
+// to say that it is not revoked takes one of today.
+func (w *search) revoked(position int) *Failure {
+	c, issuer := w.path[position], w.path[position+1]
+	if len(w.set.unread) > 0 {
+		return w.failure(position, CheckRevocationUnknown, "may be revoked: %s", w.set.unread[0])
+	}
 	var why string // of the lists by this issuer, the last that does not count
 	good := false
-	for _, l := range s.lists {
+	for _, l := range w.set.lists {
 		if l.issuer != c.issuer || !l.scope.covers(c) {
 			continue
 		}
-		if err := s.signedList(l, issuer); err != nil {
+		if err := w.signedList(l, issuer); err != nil {
 			why = fmt.Sprintf("the list in %s does not count: %v", l.source, err)
 			continue
 		}
 		if since, ok := l.revoked[serialKey(c.parsed.SerialNumber)]; ok {
-			return &Failure{Check: CheckRevoked, Problem: fmt.Sprintf("was revoked at %s, by the list in %s", stamp(since), l.source)}
+			return w.failure(position, CheckRevoked, "was revoked at %s, by the list in %s", stamp(since), l.source)
 		}
 		switch update := l.parsed; {
-		case now.Before(update.ThisUpdate):
+		case l.undecided != "":
+			return w.failure(position, CheckRevocationUnknown, "may be revoked: the list in %s decides nothing: %s", l.source, l.undecided)
+		case w.now.Before(update.ThisUpdate):
 			why = fmt.Sprintf("the list in %s is of %s, which is to come", l.source, stamp(update.ThisUpdate))
 		case update.NextUpdate.IsZero():
 			why = fmt.Sprintf("the list in %s does not say until when it counts (nextUpdate)", l.source)
-		case now.After(update.NextUpdate):
+		case w.now.After(update.NextUpdate):
 			why = fmt.Sprintf("the list in %s counted until %s", l.source, stamp(update.NextUpdate))
 		default:
 			good = true
@@ -219,27 +224,64 @@ func (s *Set) revoked(c, issuer *certificate, now time.Time) *Failure {
 	case why == "":
 		why = fmt.Sprintf("there is no revocation list by its issuer %s for it", issuer.short())
 	}
-	return &Failure{Check: CheckRevocationUnknown, Problem: "may be revoked: " + why}
+	return w.failure(position, CheckRevocationUnknown, "may be revoked: %s", why)
 }
 
-// signedList checks that the key which signed the certificate signed the list,
-// and that it may.
-func (s *Set) signedList(l *list, issuer *certificate) error {
-	if issuer.parsed.KeyUsage != 0 && issuer.parsed.KeyUsage&x509.KeyUsageCRLSign == 0 {
+// signedList checks that a list is by the issuer of a certificate: signed with
+// the key that signed the certificate, or with another of the same CA, as after
+// a change of keys.
+func (w *search) signedList(l *list, issuer *certificate) error {
+	err := l.signedBy(issuer)
+	if err == nil {
+		return nil
+	}
+	for _, other := range w.set.bySubject[issuer.subject] {
+		if other != issuer && w.ofSameCA(other) && l.signedBy(other) == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// ofSameCA reports whether a listed certificate of an issuer's name is vouched
+// for by the path: it is on it, or was signed by one that is and not revoked.
+func (w *search) ofSameCA(other *certificate) bool {
+	above := w.path[1:]
+	if slices.Contains(above, other) {
+		return true
+	}
+	if w.at.Before(other.NotBefore) || w.at.After(other.NotAfter) || len(other.unknown) > 0 {
+		return false
+	}
+	for _, c := range above {
+		if c.subject != other.issuer || w.signed(other, c) != nil {
+			continue
+		}
+		return !slices.ContainsFunc(w.set.lists, func(l *list) bool {
+			_, named := l.revoked[serialKey(other.parsed.SerialNumber)]
+			return named && l.issuer == other.issuer && (l.signedBy(c) == nil || l.signedBy(other) == nil)
+		})
+	}
+	return false
+}
+
+// signedBy checks the list's signature by a listed certificate, once.
+func (l *list) signedBy(c *certificate) error {
+	if c.parsed.KeyUsage != 0 && c.parsed.KeyUsage&x509.KeyUsageCRLSign == 0 {
 		return errors.New("its issuer's key is not for signing lists (keyUsage without cRLSign)")
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	err, known := l.signers[issuer]
+	err, known := l.signers[c]
 	if !known {
-		err = issuer.verify(l.algorithm, l.parsed.SignatureAlgorithm, l.parsed.RawTBSRevocationList, l.parsed.Signature)
-		if err != nil && !errors.Is(err, errWeak) && !errors.Is(err, errOtherKey) {
+		err = c.verify(l.algorithm, l.parsed.SignatureAlgorithm, l.parsed.RawTBSRevocationList, l.parsed.Signature)
+		if err != nil && !errors.Is(err, errWeak) {
 			err = errors.New("its signature is not by the key of its issuer")
 		}
 		if l.signers == nil {
 			l.signers = make(map[*certificate]error)
 		}
-		l.signers[issuer] = err
+		l.signers[c] = err
 	}
 	return err
 }

@@ -355,12 +355,12 @@ func (w *search) checkPath() *Failure {
 	if problem := w.checkPolicies(); problem != "" {
 		return w.failure(0, CheckPolicies, "%s", problem)
 	}
-	if len(w.set.config.CRLs) == 0 {
+	if !w.set.revokes {
 		return nil
 	}
-	for position, c := range w.path[:len(w.path)-1] {
-		if f := w.set.revoked(c, w.path[position+1], w.now); f != nil {
-			return w.failure(position, f.Check, "%s", f.Problem)
+	for position := range w.path[:len(w.path)-1] {
+		if f := w.revoked(position); f != nil {
+			return f
 		}
 	}
 	return nil

@@ -59,8 +59,8 @@ type Config struct {
 	Certificates []Entry
 	// CRLs are complete revocation lists of version 2 (RFC 5280, section 5).
 	// With any entry, every certificate of a chain but its last needs one by
-	// its issuer, signed with the key that signed the certificate, and of
-	// today. Without, nothing is revoked.
+	// its issuer that counts today, and an entry that cannot be read leaves
+	// every chain undecided. Without entries nothing is revoked.
 	CRLs []Entry
 
 	// What is demanded of the signer. Empty members demand nothing.
@@ -97,6 +97,8 @@ type Set struct {
 	lists     []*list
 	bySubject map[string][]*certificate // a name's canonical form → who has it
 	problems  []Problem
+	unread    []Problem // those of revocation lists, which leaves open whom they revoke
+	revokes   bool      // there are lists, or should be
 
 	mu    sync.Mutex                // guards links
 	links map[[2]*certificate]error // signatures between listed certificates, once checked
@@ -139,8 +141,8 @@ func New(c Config) (*Set, error) {
 		one.anchor, one.noAnchor = s.isAnchor(one)
 	}
 	s.findWays()
+	s.revokes = len(c.CRLs) > 0
 	s.config.Certificates, s.config.CRLs = nil, nil // parsed, and not needed again
-	s.config.CRLs = make([]Entry, len(c.CRLs))
 	return s, nil
 }
 
@@ -181,15 +183,20 @@ func (s *Set) addCertificates(entry Entry, seen map[string]bool) {
 func (s *Set) addLists(entry Entry) {
 	blocks, problem := split(entry.Data, "X509 CRL")
 	if problem != "" {
-		s.problems = append(s.problems, Problem{entry.Source, problem})
+		p := Problem{entry.Source, problem}
+		s.problems, s.unread = append(s.problems, p), append(s.unread, p)
 	}
 	for i, block := range blocks {
 		one, err := parseList(block)
 		if err != nil {
-			s.problems = append(s.problems, Problem{entry.Source, fmt.Sprintf("has a revocation list that cannot be used (number %d): %v", i+1, err)})
+			p := Problem{entry.Source, fmt.Sprintf("has a revocation list that cannot be used (number %d): %v", i+1, err)}
+			s.problems, s.unread = append(s.problems, p), append(s.unread, p)
 			continue
 		}
 		one.source = entry.Source
+		if one.undecided != "" {
+			s.problems = append(s.problems, Problem{entry.Source, fmt.Sprintf("has a revocation list that decides nothing (number %d): %s", i+1, one.undecided)})
+		}
 		s.lists = append(s.lists, one)
 	}
 }
