@@ -76,6 +76,9 @@ func (c *Config) check(faults *Error) {
 			faults.add(Prefix+"RECEIPT_KEY_FILES", "cannot be read: %v", err)
 		}
 	}
+	if c.AdminTokenFile != "" && c.AdminTokenFile != None {
+		secretOf(Prefix+"ADMIN_TOKEN", "", c.AdminTokenFile, faults)
+	}
 	c.checkTLS(faults)
 }
 

@@ -32,14 +32,20 @@ const Prefix = "COUNTERSIGN_"
 // Off is the value that switches a listener off.
 const Off = "off"
 
+// None is the value that says that no token is wanted.
+const None = "none"
+
 // Config is everything the environment decides. Durations are written as Go
 // writes them (90s, 10m). The help tags make the table in the README.
 type Config struct {
 	// Listen is host:port; an empty host means every address.
 	Listen string `env:"LISTEN" envDefault:":9292" help:"Address and port to serve on."`
 
-	// AdminListen is Off for no such listener.
-	AdminListen string `env:"ADMIN_LISTEN" envDefault:"127.0.0.1:9293" help:"Address and port of /livez, /readyz and /metrics, or off. They ask for no password: keep them where only operators reach them."`
+	// AdminListen is Off for no such listener. See AdminTokenFile.
+	AdminListen string `env:"ADMIN_LISTEN" envDefault:"127.0.0.1:9293" help:"Address and port of /livez, /readyz and /metrics, or off."`
+	// AdminTokenFile is None for an open listener. Empty: open on loopback,
+	// closed but for whether it is alive and ready elsewhere.
+	AdminTokenFile string `env:"ADMIN_TOKEN_FILE" help:"File with the bearer token that /metrics and the details of /readyz want, read at each request; or none: nobody is asked. Default: nobody is asked on a loopback address; on any other /metrics is closed, and /readyz tells no details."`
 
 	// TLSCertFile and TLSKeyFile are PEM; both or none. Without them we
 	// serve plain HTTP, for a load balancer or mesh in front.
@@ -116,6 +122,9 @@ type Config struct {
 
 	// Service is the credential of our own, from OS_*.
 	Service Service `env:"-"`
+
+	// expiries is what CertificateExpiries returns.
+	expiries map[string]func() time.Time
 
 	// shown is what Masked prints: each setting in order, secrets masked.
 	shown []shownSetting

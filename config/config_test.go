@@ -173,6 +173,8 @@ func TestWrongValues(t *testing.T) {
 		{"RECEIPT_KEY_FILES", "/nonexistent/receipt.pem", "no such file"},
 		{"RECEIPT_KEY_FILES", "/dev/null,", "cannot be read"},
 		{"RECEIPT_KEY_FILES", "/", "is a directory"},
+		{"ADMIN_TOKEN_FILE", "/nonexistent/token", "cannot be read"},
+		{"ADMIN_TOKEN_FILE", "/dev/null", "is empty"},
 		{"POLICY_INTERVAL", "2", "with a unit"},
 		{"POLICY_INTERVAL", "0s", "at least 100ms"},
 		{"PROJECT_REFRESH", "-5m", "at least 1s"},

@@ -11,11 +11,13 @@ import (
 )
 
 func (c *Config) checkTLS(faults *Error) {
+	c.expiries = map[string]func() time.Time{}
 	if pair := loadPair(Prefix+"TLS_CERT_FILE", c.TLSCertFile, Prefix+"TLS_KEY_FILE", c.TLSKeyFile, faults); pair != nil {
 		c.ServerTLS = &tls.Config{
 			MinVersion:     tls.VersionTLS12,
 			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return pair.current(), nil },
 		}
+		c.expiries["server"] = pair.expires
 	}
 
 	glance := &tls.Config{MinVersion: tls.VersionTLS12}
@@ -25,6 +27,7 @@ func (c *Config) checkTLS(faults *Error) {
 	}
 	if pair := loadPair(Prefix+"GLANCE_CLIENT_CERT_FILE", c.GlanceClientCertFile, Prefix+"GLANCE_CLIENT_KEY_FILE", c.GlanceClientKeyFile, faults); pair != nil {
 		glance.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return pair.current(), nil }
+		c.expiries["glance_client"] = pair.expires
 	}
 	if c.GlanceURL == nil {
 		return
@@ -49,6 +52,11 @@ func (c *Config) GlanceTLSNow() *tls.Config {
 	now.RootCAs = c.glanceRoots.current()
 	return now
 }
+
+// CertificateExpiries tell when the certificates on disk expire: "server" is
+// the one served, "glance_client" the one shown to Glance. Those that are not
+// configured are not in it.
+func (c *Config) CertificateExpiries() map[string]func() time.Time { return c.expiries }
 
 // roots are the issuers in a file, read again when it has changed.
 type roots struct {
@@ -143,6 +151,8 @@ func (p *keyPair) current() *tls.Certificate {
 	}
 	return p.pair
 }
+
+func (p *keyPair) expires() time.Time { return p.current().Leaf.NotAfter }
 
 func (p *keyPair) changed() [2]time.Time {
 	return [2]time.Time{modified(p.certFile), modified(p.keyFile)}

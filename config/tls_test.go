@@ -88,6 +88,10 @@ func TestServerTLS(t *testing.T) {
 	if got := served(); got != "first" {
 		t.Errorf("serves %q, want first", got)
 	}
+	expiries := c.CertificateExpiries()
+	if left := time.Until(expiries["server"]()); len(expiries) != 1 || left <= 0 || left > time.Hour {
+		t.Errorf("CertificateExpiries has %d entries, and the server's expires in %v; want 1, within the hour", len(expiries), left)
+	}
 
 	// While only one of two files is renewed, the old pair serves on.
 	second, secondKey := certify(t, "second")

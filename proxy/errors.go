@@ -204,6 +204,9 @@ func (p *Proxy) unreached(w http.ResponseWriter, r *http.Request, err error) {
 	if !errors.As(err, &f) && !errors.As(err, &property) && !errors.Is(err, context.Canceled) {
 		err = noGlance(err)
 	}
+	if errors.As(err, &f) && (f.Code == codeUpstreamUnavailable || f.Code == codeUpstreamBroke) {
+		p.Metrics.UpstreamFailed(ServiceGlance)
+	}
 	p.refuse(w, r, err)
 }
 

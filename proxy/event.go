@@ -35,6 +35,10 @@ type event struct {
 	status    int
 	upstream  int // Glance's status where it is not the client's
 
+	// When a judged upload was let in, and when Glance was done with its data;
+	// zero where it did not come to that.
+	admitted, answered time.Time
+
 	// A verdict, where there was something to judge.
 	action   string // what the request would do to the image
 	outcome  string // CADF outcome: success, failure, or unknown
@@ -45,7 +49,8 @@ type event struct {
 	image    *Image
 	rule     *policy.Rule
 	spec     *signature.Spec
-	signer   string // fingerprint of the signer's certificate
+	signer   string    // fingerprint of the signer's certificate
+	notAfter time.Time // when that expires
 	digest   []byte
 	bytes    int64
 	caveat   string

@@ -67,6 +67,8 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	body.stop()
 
 	p, failure := g.proxy, body.failure()
+	u.event.answered = time.Now()
+	defer p.Metrics.settle()()
 	taken := answer != nil && answer.StatusCode/100 == 2
 	// What follows outlives the client; its time limit is SettleTimeout.
 	after, done := context.WithTimeout(context.WithoutCancel(req.Context()), p.SettleTimeout)

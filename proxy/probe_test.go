@@ -2,11 +2,7 @@ package proxy_test
 
 import (
 	"net/http"
-	"strings"
 	"testing"
-
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/countersign/countersign/proxy"
 )
@@ -57,45 +53,4 @@ func TestGlanceNotYetProbed(t *testing.T) {
 	if err := fresh.Probe(t.Context()); err == nil || fresh.Trusted() == nil {
 		t.Errorf("Probe of a Glance that is away = %v, and Trusted = %v; want errors", err, fresh.Trusted())
 	}
-}
-
-func TestMetrics(t *testing.T) {
-	registry := prometheus.NewRegistry()
-	s := newStage(t, func(c *proxy.Config) { c.Metrics = proxy.NewMetrics(registry) })
-	data := random(t, 1000)
-	s.upload(s.image("a", signed(t, data)), tokenA, data, false)
-	s.upload(s.image("a", signed(t, data)), tokenA, flipped(data, 1), false)
-	s.upload(s.image("b", nil), tokenB, data, false)
-	s.do("GET", "/v2/images", tokenA, nil)
-	s.do("GET", "/nowhere", tokenA, nil)
-	want := `
-# HELP countersign_cleanups_total Images whose upload did not end well, by what became of them; failed wants an operator.
-# TYPE countersign_cleanups_total counter
-countersign_cleanups_total{result="deleted"} 1
-# HELP countersign_decisions_total Requests that a rule had to decide about: by the rule's mode, what was asked for (action), the outcome (in audit mode: what it would have been), and the reason's code.
-# TYPE countersign_decisions_total counter
-countersign_decisions_total{action="update/upload",mode="audit",outcome="failure",reason="signature_required"} 1
-countersign_decisions_total{action="update/upload",mode="enforce",outcome="failure",reason="signature_mismatch"} 1
-countersign_decisions_total{action="update/upload",mode="enforce",outcome="success",reason=""} 1
-# HELP countersign_glance_trusted 1 if Glance refuses spoofed identity headers; while 0, enforced uploads are answered 503.
-# TYPE countersign_glance_trusted gauge
-countersign_glance_trusted 1
-# HELP countersign_requests_total Requests answered, by the answer's status class (499: the client left).
-# TYPE countersign_requests_total counter
-countersign_requests_total{status="2xx"} 3
-countersign_requests_total{status="4xx"} 2
-# HELP countersign_uploads_running Uploads under way, settling and cleaning up included.
-# TYPE countersign_uploads_running gauge
-countersign_uploads_running 0
-# HELP countersign_verified_bytes_total Image data that was hashed to its end, in bytes, by the rule's mode.
-# TYPE countersign_verified_bytes_total counter
-countersign_verified_bytes_total{mode="audit"} 0
-countersign_verified_bytes_total{mode="enforce"} 2000
-`
-	var err error
-	waitFor(t, func() bool { // an event is counted after its answer
-		err = testutil.GatherAndCompare(registry, strings.NewReader(want), "countersign_cleanups_total", "countersign_decisions_total",
-			"countersign_glance_trusted", "countersign_requests_total", "countersign_uploads_running", "countersign_verified_bytes_total")
-		return err == nil
-	}, func() { t.Error(err) })
 }

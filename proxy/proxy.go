@@ -153,7 +153,7 @@ func New(c Config) *Proxy {
 		c.Now = time.Now
 	}
 	p := &Proxy{Config: c}
-	p.glance = &glance{base: c.Glance, transport: c.Transport}
+	p.glance = &glance{base: c.Glance, transport: c.Metrics.Upstream(ServiceGlance, c.Transport)}
 	p.origins = newOrigins(p.glance)
 	p.probe = &probe{glance: p.glance}
 	p.forward = &httputil.ReverseProxy{
@@ -246,6 +246,9 @@ func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
 func (p *Proxy) answered(res *http.Response) error {
 	ev := eventOf(res.Request.Context())
 	ev.status = res.StatusCode
+	if res.StatusCode >= 500 {
+		p.Metrics.UpstreamFailed(ServiceGlance)
+	}
 	res.Header.Del(requestIDHeader) // ours is set already, and Glance adopted it
 	p.relink(res)
 	return nil

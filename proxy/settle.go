@@ -22,7 +22,12 @@ const (
 	cleanupDeactivated = "deactivated"   // could not be deleted
 	cleanupNotOurs     = "not permitted" // the caller may not do it
 	cleanupFailed      = "failed"
+	cleanupLeft        = "left " // and the status in which it was not touched
 )
+
+// cleanups are the results that have a counter from the start.
+var cleanups = []string{cleanupDeleted, cleanupGone, cleanupKept, cleanupDeactivated, cleanupNotOurs, cleanupFailed,
+	cleanupLeft + statusQueued, cleanupLeft + statusActive}
 
 // settle makes sure that what Glance has made active is what was verified: the
 // record that counted for Glance was loaded after the proxy had looked at it,
@@ -136,12 +141,12 @@ func (p *Proxy) discard(ctx context.Context, u *uploading) (became string) {
 		case err != nil:
 			continue
 		case img.Status == statusSaving && !(u.letGo && time.Since(begun) > others):
-			left = "left " + statusSaving
+			left = cleanupLeft + statusSaving
 			continue
 		case img.Status == statusActive:
 			return p.disown(ctx, u, img)
 		case img.Status != statusQueued:
-			return "left " + img.Status
+			return cleanupLeft + img.Status
 		case u.rule.OnFailure == policy.Keep:
 			return cleanupKept
 		}
@@ -201,7 +206,7 @@ func (p *Proxy) report(ctx context.Context, u *uploading) (became string) {
 		case img.Status == statusActive:
 			return p.disown(ctx, u, img)
 		}
-		return "left " + img.Status
+		return cleanupLeft + img.Status
 	}
 	return cleanupFailed
 }
@@ -214,7 +219,7 @@ func (p *Proxy) report(ctx context.Context, u *uploading) (became string) {
 // can undo.
 func (p *Proxy) disown(ctx context.Context, u *uploading, img Image) (became string) {
 	if u.unanswered == 0 || img.Size > u.unanswered {
-		return "left " + statusActive
+		return cleanupLeft + statusActive
 	}
 	looks := 0
 	for range backoff(ctx) {
@@ -229,7 +234,7 @@ func (p *Proxy) disown(ctx context.Context, u *uploading, img Image) (became str
 			}
 			continue
 		case img.Status != statusActive:
-			return "left " + img.Status
+			return cleanupLeft + img.Status
 		}
 		looks = 0
 		if isStatus(p.glance.deactivate(ctx, u.image.ID, u.who), http.StatusForbidden) {

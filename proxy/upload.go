@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/countersign/countersign/policy"
 	"github.com/countersign/countersign/proxy/keystone"
@@ -45,6 +46,7 @@ func (p *Proxy) upload(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if u != nil {
+		u.event.admitted = time.Now()
 		r = r.WithContext(context.WithValue(r.Context(), uploadKey{}, u))
 	}
 	p.pass(w, r)
@@ -152,7 +154,7 @@ func (p *Proxy) judge(ctx context.Context, u *uploading) (*signature.Verifier, e
 	if err != nil {
 		return nil, err
 	}
-	u.event.signer = certificate.Fingerprint()
+	u.event.signer, u.event.notAfter = certificate.Fingerprint(), certificate.NotAfter
 	if err := certificate.CheckDates(p.Now()); err != nil {
 		return nil, err
 	}

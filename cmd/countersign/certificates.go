@@ -21,6 +21,8 @@ import (
 type certificates struct {
 	cache  *certcache.Cache
 	failed atomic.Pointer[error] // what the key manager's last answer was, if it was none
+
+	metrics *proxy.Metrics // nil: its failures are not counted
 }
 
 func newCertificates(cfg config.Config, identities *keystone.Client) *certificates {
@@ -90,6 +92,7 @@ func (c *certificates) note(err error) {
 	case errors.Is(err, context.Canceled): // it was the client that left
 	case errors.As(err, &unavailable):
 		c.failed.Store(&err)
+		c.metrics.UpstreamFailed(proxy.ServiceKeyManager)
 	default:
 		c.failed.Store(nil)
 	}

@@ -269,7 +269,7 @@ func (o *owner) resolve(ctx context.Context, p *policy.Policy) (*policy.Policy, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
 	defer cancel()
-	names := projectsOf{newKeystone(config.Config{Service: credential})}
+	names := projectsOf{newKeystone(config.Config{Service: credential}, nil)}
 	ids := map[policy.Project]policy.Resolution{}
 	if o.Name != "" {
 		id, err := names.id(ctx, asked)

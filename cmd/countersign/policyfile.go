@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -34,6 +35,14 @@ type policyFile struct {
 	failed atomic.Pointer[error]
 	loads  atomic.Int64
 	fails  atomic.Int64
+
+	inForce atomic.Pointer[generation]
+}
+
+// generation is a policy that came into force.
+type generation struct {
+	sum   string // SHA-256 of the file, in hex
+	since time.Time
 }
 
 // projectNames turns a project's name into its id.
@@ -81,6 +90,7 @@ func (f *policyFile) load(ctx context.Context, data []byte) error {
 	f.current.Store(f.resolve(ctx, p))
 	f.loads.Add(1)
 	f.failed.Store(nil)
+	f.inForce.Store(&generation{hex.EncodeToString(f.seen[:]), time.Now()})
 	f.log.Info().Str("file", f.path).Int("rules", len(p.Rules())).Hex("sha256", f.seen[:]).Msg("policy in force")
 	f.breakGlass(true)
 	return nil
@@ -194,7 +204,7 @@ func (f *policyFile) measure(registry prometheus.Registerer) {
 				}
 				return 1
 			}),
-		breakGlassGauge{f})
+		breakGlassGauge{f}, policyInForce{f})
 }
 
 // breakGlassGauge tells of each break-glass rule in the policy whether it is on.
@@ -215,6 +225,30 @@ func (g breakGlassGauge) Collect(to chan<- prometheus.Metric) {
 			on = 0
 		}
 		to <- prometheus.MustNewConstMetric(breakGlassDesc, prometheus.GaugeValue, on, r.Name)
+	}
+}
+
+// policyInForce tells which policy that is, so that replicas can be compared.
+type policyInForce struct{ file *policyFile }
+
+var (
+	policyInfo = prometheus.NewDesc("countersign_policy_info",
+		"1, with the SHA-256 of the policy file in force; absent for the built-in policy.", []string{"sha256"}, nil)
+	policyLoaded = prometheus.NewDesc("countersign_policy_loaded_timestamp_seconds",
+		"When the policy in force was read, as Unix time; absent for the built-in policy.", nil, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (p policyInForce) Describe(c chan<- *prometheus.Desc) {
+	c <- policyInfo
+	c <- policyLoaded
+}
+
+// Collect implements prometheus.Collector.
+func (p policyInForce) Collect(c chan<- prometheus.Metric) {
+	if now := p.file.inForce.Load(); now != nil {
+		c <- prometheus.MustNewConstMetric(policyInfo, prometheus.GaugeValue, 1, now.sum)
+		c <- prometheus.MustNewConstMetric(policyLoaded, prometheus.GaugeValue, float64(now.since.UnixMilli())/1000)
 	}
 }
 

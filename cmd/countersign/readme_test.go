@@ -77,36 +77,6 @@ func TestKeyTypes(t *testing.T) {
 	}
 }
 
-// TestMetricsInDocuments: the manual explains every metric, and no other.
-func TestMetricsInDocuments(t *testing.T) {
-	text := documents(t)["docs/operations.md"]
-	explained := make(map[string]bool)
-	for _, row := range regexp.MustCompile("(?m)^\\| `(countersign_[a-z_]+)` \\|").FindAllStringSubmatch(text, -1) {
-		explained[row[1]] = true
-	}
-	there := make(map[string]bool)
-	for _, file := range sources(t, false) {
-		source, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !bytes.Contains(source, []byte("prometheus.")) {
-			continue
-		}
-		for _, found := range regexp.MustCompile(`"(countersign_[a-z_]+)"`).FindAllSubmatch(source, -1) {
-			name := string(found[1])
-			if there[name] = true; !explained[name] {
-				t.Errorf("docs/operations.md does not explain the metric %s of %s", name, file)
-			}
-		}
-	}
-	for name := range explained {
-		if !there[name] {
-			t.Errorf("docs/operations.md explains the metric %s, which is not there", name)
-		}
-	}
-}
-
 // fenced are the code blocks of a document with a language, or without one
 // where it is "".
 func fenced(text, language string) []string {

@@ -61,7 +61,9 @@ func serve(ctx context.Context, cfg config.Config, log zerolog.Logger) error {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 
-	identities := newKeystone(cfg)
+	registry := newRegistry()
+	metrics := proxy.NewMetrics(registry)
+	identities := newKeystone(cfg, metrics)
 	policies, err := openPolicy(background, cfg, identities, log)
 	if err != nil {
 		return err
@@ -70,11 +72,11 @@ func serve(ctx context.Context, cfg config.Config, log zerolog.Logger) error {
 	if err != nil {
 		return err
 	}
-	registry := newRegistry()
-	metrics := proxy.NewMetrics(registry)
 	keys := newCertificates(cfg, identities)
+	keys.metrics = metrics
 	policies.measure(registry)
 	keys.measure(registry)
+	measureTLS(registry, &cfg)
 	receipts.measure(registry)
 	dialer := glanceDialer{&cfg}
 	handler := proxy.New(proxy.Config{
@@ -103,7 +105,8 @@ func serve(ctx context.Context, cfg config.Config, log zerolog.Logger) error {
 	_ = handler.Probe(probing) // Watch says what is wrong
 	probed()
 	go handler.Watch(background, cfg.ProbeInterval) // ends with background
-	admin := &admin{policies: policies, proxy: handler, identities: identities, metrics: metrics, registry: registry, keys: keys, receipts: receipts}
+	admin := &admin{policies: policies, proxy: handler, identities: identities, metrics: metrics, registry: registry, keys: keys, receipts: receipts,
+		tokenFile: cfg.AdminTokenFile}
 	adminDone, err := admin.serve(background, cfg, log)
 	if err != nil {
 		listener.Close()
@@ -225,11 +228,13 @@ func newTransport(dialer glanceDialer) *http.Transport {
 }
 
 // newKeystone returns a client that works once Keystone does.
-func newKeystone(cfg config.Config) *keystone.Client {
+func newKeystone(cfg config.Config, metrics *proxy.Metrics) *keystone.Client {
+	client := newClient(cfg)
+	client.Transport = metrics.Upstream(proxy.ServiceKeystone, client.Transport)
 	return keystone.New(keystone.Config{
 		AuthOptions:  cfg.Service.AuthOptions,
 		EndpointOpts: cfg.Service.EndpointOpts,
-		HTTPClient:   newClient(cfg),
+		HTTPClient:   client,
 	})
 }
 
