@@ -84,11 +84,16 @@ type Receipt struct {
 	// Exempt.
 	Certificate []byte `json:"certificate,omitempty"`
 
-	Rule     string    `json:"rule,omitempty"`    // the name of the rule that applied
-	Mode     string    `json:"mode,omitempty"`    // its mode
-	Kind     Kind      `json:"kind"`              // what was done
-	Service  string    `json:"service,omitempty"` // for Exempt: the id of the service's user
-	IssuedAt time.Time `json:"issued_at"`         // when it was signed, to the second
+	Rule string `json:"rule,omitempty"` // the name of the rule that applied
+	Mode string `json:"mode,omitempty"` // its mode
+	Kind Kind   `json:"kind"`           // what was done
+
+	// For Exempt: the id, the name, and the domain's name of the service's user.
+	Service       string `json:"service,omitempty"`
+	ServiceName   string `json:"service_name,omitempty"`
+	ServiceDomain string `json:"service_domain,omitempty"`
+
+	IssuedAt time.Time `json:"issued_at"` // when it was signed, to the second
 }
 
 // check reports what a receipt lacks to be one, whoever signed it.
