@@ -68,6 +68,11 @@ type Config struct {
 	GlanceTLS   *tls.Config `env:"-"`
 	glanceRoots *roots      // nil for the system's
 
+	// GlanceVerifies is false where Glance cannot verify behind us.
+	GlanceVerifies bool `env:"GLANCE_VERIFIES" envDefault:"yes" help:"Whether Glance may verify what is uploaded once more, as it does by itself. no: one signature property is set aside while the data is on its way. For a Glance without a working key manager, or with an old cryptography library."`
+	// GlancePropertyQuota is negative for any number.
+	GlancePropertyQuota int `env:"GLANCE_PROPERTY_QUOTA" envDefault:"128" help:"How many properties Glance lets an image have (its image_property_quota); -1 for any number. An upload into an image that has no room for its receipt is refused."`
+
 	// PublicURL is nil if links follow the request's host.
 	PublicURL *url.URL `env:"PUBLIC_URL" help:"What links in / and /versions shall begin with. Default: the host the request asked for."`
 

@@ -18,6 +18,7 @@ var parsers = map[reflect.Type]env.ParserFunc{
 	reflect.TypeFor[url.URL]():       func(s string) (any, error) { return parseURL(s) },
 	reflect.TypeFor[time.Duration](): func(s string) (any, error) { return parseDuration(s) },
 	reflect.TypeFor[int]():           func(s string) (any, error) { return parseInt(s) },
+	reflect.TypeFor[bool]():          func(s string) (any, error) { return parseBool(s) },
 }
 
 // parseURL takes an absolute http or https URL. The errors never repeat the
@@ -64,6 +65,17 @@ func parseInt(s string) (int, error) {
 		return 0, fmt.Errorf("%q is not a whole number", s)
 	}
 	return int(n), nil
+}
+
+func parseBool(s string) (bool, error) {
+	switch strings.ToLower(strings.TrimSpace(s)) {
+	default:
+		return false, fmt.Errorf("%q is neither yes nor no", s)
+	case "yes", "true":
+		return true, nil
+	case "no", "false":
+		return false, nil
+	}
 }
 
 // Bytes is a size, written as a number of bytes or with KiB or MiB.

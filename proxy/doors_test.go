@@ -13,7 +13,6 @@ import (
 // doorRequests bring data into an image, or back, without showing it to us.
 func doorRequests(id string) [][3]string {
 	return [][3]string{
-		{"PUT", "/v2/images/" + id + "/stage", "data"},
 		{"POST", "/v2/images/" + id + "/import", `{"method":{"name":"glance-direct"}}`},
 		{"POST", "/v2/images/" + id + "/import", `{"method":{"name":"web-download","uri":"http://elsewhere.example/"}}`},
 		{"POST", "/v2/images/" + id + "/import", ``},

@@ -72,6 +72,11 @@ const (
 	codeSettleFailed        = "settle_failed"
 	codeServiceCredential   = "service_credential_unavailable"
 	codeGlanceNotTrusted    = "glance_not_trusted"
+	codeReceiptMissing      = "receipt_missing"
+	codeReceiptInvalid      = "receipt_invalid"
+	codeReceiptExempt       = "receipt_exempt"
+	codeReceiptUnwritable   = "receipt_unwritable"
+	codeTooManyProperties   = "too_many_properties"
 
 	// Codes of the key manager's answers, for cmd, which knows both.
 	CodeCertificateNotFound    = "certificate_not_found"
@@ -106,6 +111,11 @@ var statuses = map[string]int{
 	codeSettleFailed:        http.StatusBadGateway,
 	codeServiceCredential:   http.StatusServiceUnavailable,
 	codeGlanceNotTrusted:    http.StatusServiceUnavailable,
+	codeReceiptMissing:      http.StatusForbidden,
+	codeReceiptInvalid:      http.StatusForbidden,
+	codeReceiptExempt:       http.StatusForbidden,
+	codeReceiptUnwritable:   http.StatusServiceUnavailable,
+	codeTooManyProperties:   http.StatusRequestEntityTooLarge,
 
 	CodeCertificateNotFound:    http.StatusBadRequest,
 	CodeCertificateForbidden:   http.StatusBadRequest,
@@ -161,8 +171,9 @@ func (f *Refusal) status() int {
 func (p *Proxy) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	ev := eventOf(r.Context())
 	header := w.Header()
+	var refused *Refusal
 	var answer *answerError
-	if errors.As(err, &answer) {
+	if !errors.As(err, &refused) && errors.As(err, &answer) { // not where it is the cause of a refusal of ours
 		ev.status, ev.upstream = answer.status, answer.status
 		answer.write(w)
 		return

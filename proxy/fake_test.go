@@ -30,6 +30,7 @@ import (
 	"github.com/countersign/countersign/policy"
 	"github.com/countersign/countersign/proxy"
 	"github.com/countersign/countersign/proxy/keystone"
+	"github.com/countersign/countersign/proxy/receipt"
 	"github.com/countersign/countersign/signature"
 )
 
@@ -154,7 +155,9 @@ func (g *fakeGlance) image(w http.ResponseWriter, r *http.Request, project, id, 
 	case !own:
 		http.Error(w, "You are not permitted", http.StatusForbidden)
 	case r.Method == "PUT" && rest == "file":
-		g.upload(w, r, img)
+		g.upload(w, r, img, "saving", "active")
+	case r.Method == "PUT" && rest == "stage":
+		g.upload(w, r, img, "uploading", "uploading")
 	case r.Method == "DELETE" && rest == "":
 		g.mu.Lock()
 		defer g.mu.Unlock()
@@ -174,7 +177,7 @@ func (g *fakeGlance) image(w http.ResponseWriter, r *http.Request, project, id, 
 	}
 }
 
-func (g *fakeGlance) upload(w http.ResponseWriter, r *http.Request, img record) {
+func (g *fakeGlance) upload(w http.ResponseWriter, r *http.Request, img record, during, after string) {
 	g.mu.Lock()
 	g.begun++
 	if img["status"] != "queued" {
@@ -182,7 +185,7 @@ func (g *fakeGlance) upload(w http.ResponseWriter, r *http.Request, img record) 
 		http.Error(w, "wrong status", http.StatusConflict)
 		return
 	}
-	img["status"] = "saving"
+	img["status"] = during
 	g.mu.Unlock()
 	data, err := io.ReadAll(r.Body)
 	g.mu.Lock()
@@ -194,8 +197,10 @@ func (g *fakeGlance) upload(w http.ResponseWriter, r *http.Request, img record) 
 		panic(http.ErrAbortHandler)
 	}
 	sum := sha512.Sum512(data)
-	img["status"], img["size"] = "active", len(data)
-	img["os_hash_algo"], img["os_hash_value"] = "sha512", hex.EncodeToString(sum[:])
+	img["status"], img["size"] = after, len(data)
+	if after == "active" {
+		img["os_hash_algo"], img["os_hash_value"] = "sha512", hex.EncodeToString(sum[:])
+	}
 	g.data[img.text("id")] = data
 	if g.after != nil {
 		g.after(img)
@@ -209,14 +214,22 @@ func (g *fakeGlance) patch(w http.ResponseWriter, r *http.Request, img record) {
 		Value    any
 	}
 	json.NewDecoder(r.Body).Decode(&changes)
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	for _, change := range changes {
-		if name := strings.TrimPrefix(change.Path, "/"); change.Op == "remove" {
-			g.unset(img, name)
-		} else {
-			g.set(img, name, change.Value)
+		name := strings.TrimPrefix(change.Path, "/")
+		_, present := img[name]
+		switch {
+		case change.Op == "remove":
+			delete(img, name)
+		case present == (change.Op == "add"):
+			http.Error(w, name+" is there, or is not", http.StatusConflict)
+			return
+		default:
+			img[name] = change.Value
 		}
 	}
-	fmt.Fprint(w, "{}")
+	json.NewEncoder(w).Encode(img)
 }
 
 func (g *fakeGlance) put(img record) {
@@ -285,7 +298,11 @@ func (k *fakeKeystone) Validate(_ context.Context, token string) (keystone.Ident
 	case !ok:
 		return keystone.Identity{}, keystone.ErrInvalidToken
 	}
-	return keystone.Identity{UserID: "user-" + project, UserName: project, ProjectID: project}, nil
+	who := keystone.Identity{UserID: "user-" + project, UserName: project, UserDomain: "Default", ProjectID: project}
+	if project == "nova" || project == "cinder" || project == "service" {
+		who.Roles = []string{"service"}
+	}
+	return who, nil
 }
 
 func (k *fakeKeystone) Token(context.Context) (string, error) {
@@ -327,6 +344,36 @@ type stage struct {
 	log      *safeBuffer
 }
 
+// fakeKeys are the receipt keys of a stage.
+type fakeKeys struct{ keys *receipt.Keys }
+
+func (k fakeKeys) Keys() *receipt.Keys { return k.keys }
+
+var receiptKeys = sync.OnceValue(func() *receipt.Keys {
+	private, _, err := receipt.Generate()
+	if err != nil {
+		panic(err)
+	}
+	keys, err := receipt.ParseKeys(private)
+	if err != nil {
+		panic(err)
+	}
+	return keys
+})
+
+// receipt opens the receipt that an image carries.
+func (s *stage) receipt(id string) *receipt.Receipt {
+	s.t.Helper()
+	s.glance.mu.Lock()
+	text := s.glance.images[id].text(receipt.Property)
+	s.glance.mu.Unlock()
+	r, err := receiptKeys().Open(text)
+	if err != nil {
+		s.t.Fatalf("the receipt of image %s: %v", id, err)
+	}
+	return r
+}
+
 func newStage(t testing.TB, change ...func(*proxy.Config)) *stage {
 	t.Helper()
 	rules, err := policy.Load(strings.NewReader(testPolicy))
@@ -340,6 +387,7 @@ func newStage(t testing.TB, change ...func(*proxy.Config)) *stage {
 	t.Cleanup(transport.CloseIdleConnections)
 	c := proxy.Config{
 		Glance: base, Transport: transport, Policies: rules, Certificates: s.barbican, Identities: s.keystone,
+		Receipts: fakeKeys{receiptKeys()}, PropertyQuota: 128, GlanceVerifies: true,
 		AuthURL: "http://keystone.example/v3", SettleTimeout: 5 * time.Second, LingerTimeout: 2 * time.Second, MaxBody: 1 << 20,
 		Log: zerolog.New(s.log),
 	}

@@ -9,10 +9,12 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/countersign/countersign/policy"
+	"github.com/countersign/countersign/proxy/receipt"
 	"github.com/countersign/countersign/signature"
 )
 
@@ -35,12 +37,17 @@ type Image struct {
 	// Protected images refuse DELETE.
 	Protected bool
 
+	// Extra is how many properties the image has beyond Glance's own
+	// attributes, as Glance counts them against image_property_quota.
+	Extra int
+
 	// Properties are all members whose value is a string, Glance's own and
 	// the user's.
 	Properties map[string]string
 }
 
-// signed returns the four signature properties, as far as they are there.
+// signed returns the four signature properties, as far as they are there. One
+// that was set aside (see aside.go) counts as there.
 func (i Image) signed() map[string]string {
 	four := make(map[string]string, len(signature.Properties))
 	for _, name := range signature.Properties {
@@ -48,13 +55,28 @@ func (i Image) signed() map[string]string {
 			four[name] = value
 		}
 	}
+	if value, ok := i.Properties[propertyAside]; ok && four[signature.PropertyCertificate] == "" {
+		four[signature.PropertyCertificate] = value
+	}
 	return four
 }
+
+// as is the image as a receipt describes it.
+func (i Image) as() receipt.Subject {
+	return receipt.Subject{Image: i.ID, Owner: i.Owner, Size: i.Size, HashAlgo: i.HashAlgo, HashValue: i.HashValue, Properties: i.signed()}
+}
+
+// attributes are Glance's own members of an image (glance.api.v2.images), which
+// count against no quota. Those whose names begin with os_glance do not either.
+var attributes = []string{"id", "name", "status", "visibility", "protected", "os_hidden", "owner", "tags",
+	"container_format", "disk_format", "min_disk", "min_ram", "size", "virtual_size", "checksum", "os_hash_algo", "os_hash_value",
+	"created_at", "updated_at", "self", "file", "schema", "direct_url", "locations", "stores"}
 
 // The statuses that Countersign looks at (Glance's "Image Statuses").
 const (
 	statusQueued      = "queued"
 	statusSaving      = "saving"
+	statusUploading   = "uploading" // being staged, or staged
 	statusActive      = "active"
 	statusDeactivated = "deactivated"
 )
@@ -166,6 +188,9 @@ func parseImage(data []byte) (Image, error) {
 		if json.Unmarshal(raw, &text) == nil && text != nil {
 			img.Properties[name] = *text
 		}
+		if !slices.Contains(attributes, name) && !strings.HasPrefix(name, "os_glance") {
+			img.Extra++
+		}
 	}
 	if raw := members["size"]; raw != nil && string(raw) != "null" {
 		if err := json.Unmarshal(raw, &img.Size); err != nil {
@@ -194,9 +219,15 @@ func (g *glance) delete(ctx context.Context, id string, who credentials) error {
 
 // unprotect lifts the protection of an image against DELETE.
 func (g *glance) unprotect(ctx context.Context, id string, who credentials) error {
-	_, err := g.call(ctx, http.MethodPatch, "/v2/images/"+id, who,
-		http.Header{"Content-Type": {"application/openstack-images-v2.1-json-patch"}},
-		[]byte(`[{"op": "replace", "path": "/protected", "value": false}]`))
+	return g.patch(ctx, id, who, object{{"op", "replace"}, {"path", "/protected"}, {"value", false}})
+}
+
+// patch changes an image's properties, all of them or none.
+func (g *glance) patch(ctx context.Context, id string, who credentials, operations ...object) error {
+	body, err := json.Marshal(operations)
+	if err == nil {
+		_, err = g.call(ctx, http.MethodPatch, "/v2/images/"+id, who, http.Header{"Content-Type": {patchType21}}, body)
+	}
 	return err
 }
 

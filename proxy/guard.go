@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/countersign/countersign/policy"
+	"github.com/countersign/countersign/proxy/receipt"
 	"github.com/countersign/countersign/signature"
 )
 
@@ -48,7 +49,7 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	exchange, cut := context.WithCancel(context.WithoutCancel(req.Context()))
 	defer cut()
 	defer context.AfterFunc(req.Context(), func() { time.AfterFunc(g.proxy.SettleTimeout, cut) })()
-	body := &guarded{reader: signature.NewReader(bodyOf(req), u.verifier)}
+	body := &guarded{reader: u.reader(bodyOf(req))}
 	defer body.stop()
 
 	// Glance is dialled when there is a byte beyond what is held back: a small
@@ -81,7 +82,8 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 		u.unanswered = body.handed.Load()
 	}
 	switch {
-	case taken && body.reader.Verified() && body.handed.Load() == u.verifier.Size():
+	case taken && body.reader.Verified() && (u.verifier == nil || body.handed.Load() == u.verifier.Size()):
+		u.size = body.handed.Load()
 		if err := p.settle(after, u); err != nil {
 			return nil, err
 		}
@@ -100,6 +102,9 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	case answer != nil:
 		u.event.outcome = "failure" // Glance's own refusal passes; the image is as Glance left it
 		u.event.reason = refusal("glance_refused", "", "Glance refused the upload", "see Glance's answer")
+		if u.aside {
+			p.report(after, u)
+		}
 		return answer, nil
 	default:
 		u.event.cleanup = p.report(after, u)
@@ -108,10 +113,54 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
+// reader is what is sent on of an upload's body.
+func (u *uploading) reader(body io.Reader) judged {
+	switch {
+	case u.kind == receipt.Exempt:
+		return &exempt{src: body}
+	case u.sha512 != nil:
+		body = io.TeeReader(body, u.sha512)
+	}
+	return signature.NewReader(body, u.verifier)
+}
+
+// judged is a body that withholds its end until it may be sent.
+type judged interface {
+	io.Reader
+
+	// Prime blocks until there is something to send, or the error that Read
+	// will return.
+	Prime() error
+
+	// Verified reports whether the body has come to an end that may be sent.
+	Verified() bool
+}
+
+// exempt is the body of an upload that a rule lets pass unverified.
+type exempt struct {
+	src   io.Reader
+	ended atomic.Bool
+}
+
+func (e *exempt) Prime() error   { return nil }
+func (e *exempt) Verified() bool { return e.ended.Load() }
+
+func (e *exempt) Read(p []byte) (int, error) {
+	n, err := e.src.Read(p)
+	if err == io.EOF {
+		e.ended.Store(true)
+	}
+	return n, err
+}
+
 // audit forwards an upload as if nobody looked, and notes what would have been
 // decided.
 func (g *guard) audit(req *http.Request, u *uploading) (*http.Response, error) {
 	if u.verifier == nil {
+		if u.kind == receipt.Exempt {
+			u.note()
+			u.event.outcome = "success"
+		}
 		return g.body.RoundTrip(req)
 	}
 	tee := &audited{ReadCloser: req.Body, verifier: u.verifier}
@@ -137,6 +186,10 @@ func (g *guard) audit(req *http.Request, u *uploading) (*http.Response, error) {
 
 // note writes what the verifier found into the event.
 func (u *uploading) note() {
+	if u.verifier == nil {
+		u.event.bytes, u.event.caveat = u.size, "exempt: "+u.service.UserName+" may upload what is not signed"
+		return
+	}
 	u.event.bytes, u.event.digest, u.event.caveat = u.verifier.Size(), u.verifier.Digest(), u.verifier.Caveat()
 }
 
@@ -150,7 +203,7 @@ func bodyOf(req *http.Request) io.Reader {
 // guarded is the body that the transport sends. Unlike the Reader, it may be
 // stopped and asked from another goroutine.
 type guarded struct {
-	reader  *signature.Reader
+	reader  judged
 	stopped atomic.Bool
 	handed  atomic.Int64 // bytes given to the carrier
 	err     atomic.Pointer[error]

@@ -120,7 +120,7 @@ func (m *Metrics) count(ev *event) {
 		reason = ev.reason.Code
 	}
 	m.decisions.WithLabelValues(rule, mode, ev.action, ev.outcome, reason).Inc()
-	if ev.action == actionUpload {
+	if ev.action == actionUpload || ev.action == actionStage {
 		m.bytes.WithLabelValues(mode).Add(float64(ev.bytes))
 		m.duration.WithLabelValues(ev.outcome).Observe(time.Since(ev.started).Seconds())
 		if !ev.admitted.IsZero() {

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/countersign/countersign/proxy/receipt"
 )
 
 // probe knows whether Glance is what we think it is: one that asks Keystone
@@ -19,6 +21,10 @@ import (
 type probe struct {
 	glance *glance
 	found  atomic.Pointer[error] // what the last probe found; nil before the first
+
+	// denied is why Glance lets nobody write receipts. Nil: it does, or was not
+	// asked, or does not let us make images at all and so could not be.
+	denied atomic.Pointer[error]
 }
 
 // probeTimeout bounds one probe; probeRetry is the pause after one that was
@@ -74,6 +80,71 @@ func (b *probe) ask(ctx context.Context) error {
 	return nil
 }
 
+// ProbeReceipts writes a receipt on an image of its own and deletes it again, so
+// that settling does not fail for property protections (property_protection_file)
+// that forbid it. It does nothing without receipt keys. The error, which later
+// probes may clear, says what could not be done. A service user who may not
+// create images cannot find out: that is ErrCannotProbe, and refuses nothing.
+func (p *Proxy) ProbeReceipts(ctx context.Context) error {
+	if keys := p.keys(); keys == nil || !keys.CanSign() {
+		p.probe.denied.Store(nil)
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	token, err := p.Identities.Token(ctx)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrCannotProbe, err)
+	}
+	denied, err := p.probe.write(ctx, credentials{token: token})
+	if denied {
+		p.probe.denied.Store(&err)
+	} else if err == nil {
+		p.probe.denied.Store(nil)
+	}
+	return err
+}
+
+// ErrCannotProbe means that nothing was found out.
+var ErrCannotProbe = errors.New("cannot try to write a receipt")
+
+// write creates an image, sets the property, and deletes the image. It reports
+// whether it was the property that Glance would not have.
+func (b *probe) write(ctx context.Context, who credentials) (denied bool, err error) {
+	json := http.Header{"Content-Type": {"application/json"}}
+	data, err := b.glance.call(ctx, http.MethodPost, "/v2/images", who, json, []byte(`{"name": "countersign-probe", "visibility": "private"}`))
+	if err != nil {
+		return false, fmt.Errorf("%w: creating an image: %w", ErrCannotProbe, err)
+	}
+	img, err := parseImage(data)
+	if err != nil || !canonicalID.MatchString(img.ID) {
+		return false, fmt.Errorf("%w: creating an image: no image in the answer", ErrCannotProbe)
+	}
+	err = b.glance.patch(ctx, img.ID, who, object{{"op", "add"}, {"path", "/" + receipt.Property}, {"value", "probe"}})
+	denied = isStatus(err, http.StatusForbidden) || isStatus(err, http.StatusConflict)
+	// Also when ctx has ended: nothing of ours stays behind.
+	after, done := context.WithTimeout(context.WithoutCancel(ctx), probeTimeout)
+	defer done()
+	if left := b.glance.delete(after, img.ID, who); left != nil && err == nil {
+		err = fmt.Errorf("%w: deleting image %s: %w", ErrCannotProbe, img.ID, left)
+	}
+	if denied {
+		return true, fmt.Errorf("writing %s: %w", receipt.Property, err)
+	}
+	return false, err
+}
+
+// receiptsWritable is nil unless Glance is known to refuse receipts.
+func (p *Proxy) receiptsWritable() error {
+	denied := p.probe.denied.Load()
+	if denied == nil {
+		return nil
+	}
+	return &Refusal{Code: codeReceiptUnwritable, Property: receipt.Property, Problem: "could not be written: Glance lets nobody set it",
+		Cure: "the operator gives Glance's property protections the section for countersign_", Err: *denied,
+		Header: http.Header{"Retry-After": {"30"}}}
+}
+
 // Trusted is nil if the last Probe found Glance to be what we think it is.
 func (p *Proxy) Trusted() error {
 	if found := p.probe.found.Load(); found != nil {
@@ -85,8 +156,16 @@ func (p *Proxy) Trusted() error {
 // Watch probes Glance now, and then every interval, or sooner while it does
 // not answer as it should. It returns when ctx ends.
 func (p *Proxy) Watch(ctx context.Context, interval time.Duration) {
-	before := error(nil)
+	before, told, tried := error(nil), error(nil), false
 	for {
+		if !tried && p.Policies.Enforcing() && p.keys() != nil {
+			err := p.ProbeReceipts(ctx)
+			tried = err == nil || errors.Is(err, ErrCannotProbe) && isStatus(err, http.StatusForbidden)
+			if err != nil && (told == nil || told.Error() != err.Error()) && ctx.Err() == nil {
+				p.Log.Error().Err(err).Msg("receipts: see the property protections in the operator's manual")
+			}
+			told = err
+		}
 		err := p.Probe(ctx)
 		if ctx.Err() != nil {
 			return

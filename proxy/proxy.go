@@ -70,6 +70,17 @@ type Config struct {
 	// are then refused with 503, and all else passes.
 	Identities Identities
 
+	// Receipts has the keys for receipts. Nil: none are written or believed.
+	Receipts Receipts
+
+	// PropertyQuota is how many properties Glance lets an image have
+	// (image_property_quota), negative for any number.
+	PropertyQuota int
+
+	// GlanceVerifies leaves it to Glance to verify once more behind us. False:
+	// one property is set aside while the data is on its way; see aside.go.
+	GlanceVerifies bool
+
 	// AuthURL is Keystone's address as it is told to clients without a token.
 	// Empty: it is not told.
 	AuthURL string

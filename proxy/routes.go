@@ -33,6 +33,7 @@ var (
 	pass   = (*Proxy).pass
 	create = (*Proxy).create
 	upload = (*Proxy).upload
+	stage  = (*Proxy).stage
 	patch  = (*Proxy).patch
 	door   = (*Proxy).door
 	task   = (*Proxy).task
@@ -51,7 +52,7 @@ var table = []route{
 	{"DELETE", "/v2/images/{id}", noQuery, pass},
 	{"PUT", "/v2/images/{id}/file", noQuery, upload},
 	{"GET", "/v2/images/{id}/file", noQuery, pass},
-	{"PUT", "/v2/images/{id}/stage", noQuery, door},
+	{"PUT", "/v2/images/{id}/stage", noQuery, stage},
 	{"POST", "/v2/images/{id}/import", noQuery, door},
 	{"POST", "/v2/images/{id}/locations", noQuery, door},
 	{"GET", "/v2/images/{id}/locations", noQuery, pass},

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"iter"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"github.com/countersign/countersign/policy"
+	"github.com/countersign/countersign/proxy/receipt"
 	"github.com/countersign/countersign/signature"
 )
 
@@ -29,9 +29,9 @@ const (
 var cleanups = []string{cleanupDeleted, cleanupGone, cleanupKept, cleanupDeactivated, cleanupNotOurs, cleanupFailed,
 	cleanupLeft + statusQueued, cleanupLeft + statusActive}
 
-// settle makes sure that what Glance has made active is what was verified: the
-// record that counted for Glance was loaded after the proxy had looked at it,
-// and a PATCH may have come between.
+// settle makes sure that what Glance has made of the data is what was verified,
+// and writes the receipt on it: the record that counted for Glance was loaded
+// after the proxy had looked at it, and a PATCH may have come between.
 func (p *Proxy) settle(ctx context.Context, u *uploading) error {
 	u.note()
 	var problem error = errors.New("no answer")
@@ -50,15 +50,22 @@ func (p *Proxy) settle(ctx context.Context, u *uploading) error {
 		}
 		property, difference := u.differs(img)
 		if difference == "" {
-			u.event.outcome = "success"
-			return nil
+			attested, err := p.attested(ctx, u, img)
+			if attested {
+				u.event.outcome = "success"
+				return nil
+			}
+			if problem = errors.New("the receipt does not stay"); err != nil {
+				problem = err
+			}
+			continue
 		}
 		u.event.cleanup = p.quarantine(ctx, u)
 		return refusal(codeChangedDuringUpload, property, difference+" while its data was uploaded, so it is not what was verified",
 			"create the image again and leave it alone until it is active")
 	}
 	u.event.cleanup = cleanupFailed
-	return &Refusal{Code: codeSettleFailed, Problem: "the data was verified, but Glance does not tell what became of the image",
+	return &Refusal{Code: codeSettleFailed, Problem: "the data was taken, but the image could not be read again or given its receipt",
 		Cure: "look at the image, or tell the operator the request id", Err: problem}
 }
 
@@ -70,18 +77,32 @@ func (u *uploading) differs(img Image) (property, difference string) {
 			return name, "changed"
 		}
 	}
-	algo := strings.ToLower(strings.ReplaceAll(string(u.spec.HashMethod), "-", ""))
+	taken := statusActive
+	if u.kind == receipt.Stage {
+		taken = statusUploading
+	}
 	switch {
 	case img.Owner != u.image.Owner:
 		return "", "the image changed its owner"
-	case img.Status != statusActive:
+	case img.Status != taken:
 		return "", "the image became " + img.Status
-	case img.Size != u.verifier.Size():
-		return "", fmt.Sprintf("the image became %d bytes long, where %d were verified,", img.Size, u.verifier.Size())
-	case img.HashAlgo == algo && img.HashValue != hex.EncodeToString(u.verifier.Digest()):
-		return "", "the image's data changed"
+	case img.Size != u.size:
+		return "", fmt.Sprintf("the image became %d bytes long, where %d were sent,", img.Size, u.size)
+	}
+	for method, digest := range u.digests() {
+		if algo := strings.ToLower(strings.ReplaceAll(method, "-", "")); img.HashAlgo == algo && img.HashValue != digest {
+			return "", "the image's data changed"
+		}
 	}
 	return "", ""
+}
+
+// busy is the status in which an image is while its data arrives.
+func (u *uploading) busy() string {
+	if u.kind == receipt.Stage {
+		return statusUploading
+	}
+	return statusSaving
 }
 
 // look reads the image with the caller's token, and with our service token
@@ -123,7 +144,7 @@ func (p *Proxy) read(ctx context.Context, u *uploading) (Image, error) {
 	return img, err
 }
 
-// others bounds how long an image is waited for that is saving although Glance
+// others bounds how long an image is waited for that is busy although Glance
 // has let go of our upload: another one owns it, and may for hours.
 const others = 2 * time.Second
 
@@ -140,14 +161,15 @@ func (p *Proxy) discard(ctx context.Context, u *uploading) (became string) {
 			return cleanupGone
 		case err != nil:
 			continue
-		case img.Status == statusSaving && !(u.letGo && time.Since(begun) > others):
-			left = cleanupLeft + statusSaving
+		case img.Status == u.busy() && !(u.letGo && time.Since(begun) > others):
+			left = cleanupLeft + img.Status
 			continue
 		case img.Status == statusActive:
 			return p.disown(ctx, u, img)
 		case img.Status != statusQueued:
 			return cleanupLeft + img.Status
 		case u.rule.OnFailure == policy.Keep:
+			p.restore(ctx, u, img)
 			return cleanupKept
 		}
 		switch err := p.remove(ctx, img, u.who); {
@@ -196,16 +218,18 @@ func (p *Proxy) quarantine(ctx context.Context, u *uploading) (became string) {
 
 // report looks at an image whose upload broke off, and tells what became of it.
 func (p *Proxy) report(ctx context.Context, u *uploading) (became string) {
+	begun := time.Now()
 	for range backoff(ctx) {
 		img, err := p.read(ctx, u)
 		switch {
 		case isStatus(err, http.StatusNotFound):
 			return cleanupGone
-		case err != nil || img.Status == statusSaving:
+		case err != nil || img.Status == u.busy() && !(u.letGo && time.Since(begun) > others):
 			continue
 		case img.Status == statusActive:
 			return p.disown(ctx, u, img)
 		}
+		p.restore(ctx, u, img)
 		return cleanupLeft + img.Status
 	}
 	return cleanupFailed

@@ -2,24 +2,36 @@ package proxy
 
 import (
 	"context"
+	"crypto/sha512"
+	"encoding/hex"
 	"errors"
+	"hash"
 	"net/http"
 	"time"
 
 	"github.com/countersign/countersign/policy"
 	"github.com/countersign/countersign/proxy/keystone"
+	"github.com/countersign/countersign/proxy/receipt"
 	"github.com/countersign/countersign/signature"
 )
 
 // uploading is one upload of image data, from its admission on. It is owned by
 // the request's goroutine.
 type uploading struct {
-	image    Image // as it was when the upload was admitted
-	rule     *policy.Rule
-	spec     signature.Spec
-	verifier *signature.Verifier // nil: audited, and not even admissible
-	who      credentials
-	event    *event
+	image       Image        // as it was when the upload was admitted
+	kind        receipt.Kind // Upload, Stage, or Exempt
+	rule        *policy.Rule
+	spec        signature.Spec
+	verifier    *signature.Verifier // nil: exempt, or audited and not even admissible
+	certificate []byte              // DER; the signer's
+	service     *keystone.Identity  // for Exempt: who is
+	who         credentials
+	event       *event
+
+	size    int64     // bytes that were verified, or of an exempt upload sent
+	sha512  hash.Hash // of what is staged, where the signature is over another digest
+	aside   bool      // a property was set aside, see aside.go
+	receipt string    // what was written, or is being written, on the image
 
 	// letGo tells that Glance has answered, or never heard of, this upload: if
 	// the image is saving afterwards, another one owns it.
@@ -32,15 +44,29 @@ type uploading struct {
 
 type uploadKey struct{}
 
-// actionUpload is what an upload is called in events, as CADF forms names.
-const actionUpload = "update/upload"
+// What uploads are called in events, as CADF forms names.
+const (
+	actionUpload = "update/" + string(receipt.Upload)
+	actionStage  = "update/" + string(receipt.Stage)
+)
 
 // upload answers PUT /v2/images/{id}/file: admit, then guard (which settles).
 func (p *Proxy) upload(w http.ResponseWriter, r *http.Request) {
+	p.take(w, r, receipt.Upload)
+}
+
+// stage answers PUT /v2/images/{id}/stage, which is an upload to Glance's staging
+// area: an import takes the data from there later, without showing it to us
+// again. So its receipt has the SHA-512 that Glance will compute then.
+func (p *Proxy) stage(w http.ResponseWriter, r *http.Request) {
+	p.take(w, r, receipt.Stage)
+}
+
+func (p *Proxy) take(w http.ResponseWriter, r *http.Request, kind receipt.Kind) {
 	p.running.Add(1)
 	defer p.running.Done()
 	defer p.Metrics.upload()()
-	u, err := p.admit(r)
+	u, err := p.admit(r, kind)
 	if err != nil {
 		p.refuse(w, r, err)
 		return
@@ -55,17 +81,23 @@ func (p *Proxy) upload(w http.ResponseWriter, r *http.Request) {
 // admit decides, before one byte of the body is read and before Glance hears of
 // the upload, whether it may begin. A nil *uploading is none of our business.
 // Every error leaves the image as it is; it may be corrected and uploaded.
-func (p *Proxy) admit(r *http.Request) (*uploading, error) {
-	ctx, ev := r.Context(), eventOf(r.Context())
-	u, err := p.subject(r, actionUpload)
+func (p *Proxy) admit(r *http.Request, kind receipt.Kind) (*uploading, error) {
+	ev := eventOf(r.Context())
+	u, err := p.subject(r, "update/"+string(kind))
 	if err != nil || u == nil {
 		return nil, err
 	}
-	if u.verifier, err = p.judge(ctx, u); err != nil {
+	u.kind = kind
+	if u.verifier, err = p.judge(r, u); err != nil {
 		if u.rule.Failed() == policy.Refuse {
 			return nil, err
 		}
 		ev.outcome, ev.reason = "failure", asRefusal(err)
+	}
+	if !p.GlanceVerifies && u.verifier != nil && u.rule.Mode == policy.Enforce {
+		if err := p.setAside(r.Context(), u); err != nil {
+			return nil, err
+		}
 	}
 	return u, nil
 }
@@ -123,8 +155,10 @@ func noServiceCredential(err error) error {
 		Header: http.Header{"Retry-After": {"30"}}}
 }
 
-// judge builds the verifier that the upload is judged by.
-func (p *Proxy) judge(ctx context.Context, u *uploading) (*signature.Verifier, error) {
+// judge builds the verifier that the upload is judged by. It is nil for an
+// unsigned upload by a service that the rule exempts.
+func (p *Proxy) judge(r *http.Request, u *uploading) (*signature.Verifier, error) {
+	ctx := r.Context()
 	if u.image.Status != statusQueued {
 		return nil, refusal(codeImageNotQueued, "", "the image is "+u.image.Status+", and data is taken only while it is queued",
 			"create a new image")
@@ -140,8 +174,24 @@ func (p *Proxy) judge(ctx context.Context, u *uploading) (*signature.Verifier, e
 			return nil, noServiceCredential(err)
 		}
 		u.who.service = service
+		if err := p.roomForReceipt(u.image); err != nil {
+			return nil, err
+		}
+		if err := p.receiptsWritable(); err != nil {
+			return nil, err
+		}
 	}
-	spec, err := signature.Parse(u.image.Properties)
+	spec, err := signature.Parse(u.image.signed())
+	if errors.Is(err, signature.ErrUnsigned) {
+		exempt, err := p.exempted(ctx, r, u.rule)
+		if err != nil {
+			return nil, err
+		}
+		if exempt != nil {
+			u.kind, u.service = receipt.Exempt, exempt
+			return nil, nil
+		}
+	}
 	if decision := u.rule.Decide(spec, err); decision.Action != policy.Verify {
 		return nil, decision.Reason
 	}
@@ -154,12 +204,27 @@ func (p *Proxy) judge(ctx context.Context, u *uploading) (*signature.Verifier, e
 	if err != nil {
 		return nil, err
 	}
-	u.event.signer, u.event.notAfter = certificate.Fingerprint(), certificate.NotAfter
+	u.event.signer, u.event.notAfter, u.certificate = certificate.Fingerprint(), certificate.NotAfter, certificate.Raw
 	if err := certificate.CheckDates(p.Now()); err != nil {
 		return nil, err
 	}
 	if err := u.rule.CheckCertificate(spec.CertificateID, certificate); err != nil {
 		return nil, err
 	}
+	if u.kind == receipt.Stage && spec.HashMethod != signature.SHA512 {
+		u.sha512 = sha512.New()
+	}
 	return signature.NewVerifier(spec, certificate.PublicKey)
+}
+
+// digests are what was computed of an upload's data.
+func (u *uploading) digests() map[string]string {
+	if u.verifier == nil {
+		return nil
+	}
+	digests := map[string]string{string(u.spec.HashMethod): hex.EncodeToString(u.verifier.Digest())}
+	if u.sha512 != nil {
+		digests[string(signature.SHA512)] = hex.EncodeToString(u.sha512.Sum(nil))
+	}
+	return digests
 }

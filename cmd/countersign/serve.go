@@ -80,12 +80,16 @@ func serve(ctx context.Context, cfg config.Config, log zerolog.Logger) error {
 	receipts.measure(registry)
 	dialer := glanceDialer{&cfg}
 	handler := proxy.New(proxy.Config{
-		Glance:        cfg.GlanceURL,
-		Transport:     newTransport(dialer),
-		Dial:          dialer.dial,
-		Policies:      policies,
-		Certificates:  keys,
-		Identities:    identities,
+		Glance:         cfg.GlanceURL,
+		Transport:      newTransport(dialer),
+		Dial:           dialer.dial,
+		Policies:       policies,
+		Certificates:   keys,
+		Identities:     identities,
+		Receipts:       receipts,
+		GlanceVerifies: cfg.GlanceVerifies,
+		PropertyQuota:  cfg.GlancePropertyQuota,
+
 		AuthURL:       cfg.Service.AuthOptions.IdentityEndpoint,
 		PublicURL:     cfg.PublicURL,
 		ExtraGET:      cfg.ExtraGetRoutes,
