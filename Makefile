@@ -4,7 +4,7 @@ FOLDERS      = $(shell go list -tags e2e -f '{{.Dir}}' ./...)
 STACK        = e2e/stack/stack
 STATICCHECK  = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 .DEFAULT_GOAL = help
-.PHONY: help build prepare fmt fmt-check vet staticcheck unit stack e2e tempest load demo test fuzz clean
+.PHONY: help build prepare fmt fmt-check vet staticcheck unit stack e2e tempest load bench bench-docs demo test fuzz clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,10 @@ tempest: stack build ## Tempest's image tests, straight and through Countersign,
 load: export E2E_LOAD = full
 load: stack ## a hundred uploads at once, and one of 20 GiB; minutes
 	go test -v -count=1 -timeout 2h -tags e2e -run 'TestManyUploads|TestMemoryDoes|TestOneCertificate' ./e2e
+bench: build ## what it costs beside nginx, haproxy and ReverseProxy; ten minutes. BENCH=… are flags
+	go run ./e2e/bench $(BENCH)
+bench-docs: build ## bench, and write what it found into docs/performance.md
+	go run ./e2e/bench -docs docs -before docs/performance/before.json $(BENCH)
 demo: build ## the story as a user types it: sign, upload, tamper, refuse
 	e2e/demo
 test: prepare fmt-check vet staticcheck build unit stack e2e ## everything that has to hold
