@@ -486,7 +486,7 @@ func newCertificate(notBefore, notAfter time.Time) []byte {
 }
 
 // signed returns the four properties that are right for data.
-func signed(t *testing.T, data []byte) map[string]string {
+func signed(t testing.TB, data []byte) map[string]string {
 	t.Helper()
 	sig, keyType, err := signature.Sign(signer(), "SHA-256", bytes.NewReader(data))
 	if err != nil {

@@ -77,6 +77,7 @@ const (
 	statusQueued      = "queued"
 	statusSaving      = "saving"
 	statusUploading   = "uploading" // being staged, or staged
+	statusImporting   = "importing"
 	statusActive      = "active"
 	statusDeactivated = "deactivated"
 )

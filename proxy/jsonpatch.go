@@ -21,8 +21,16 @@ var operations = []string{"add", "remove", "replace"}
 
 // change is what one operation of a patch does.
 type change struct {
+	op       string // add, remove, replace
 	property string // the first segment of its path
 	value    any    // nil where there is none
+}
+
+// text is the value as an image shows it: nothing for null, and for what is not
+// a text.
+func (c change) text() string {
+	text, _ := c.value.(string)
+	return text
 }
 
 // rebuildPatch reads a patch and writes it anew from what was understood, so
@@ -58,7 +66,7 @@ func rebuildPatch(parsed any, draft bool) (data []byte, changes []change, err er
 			out = append(out, member{"value", value})
 		}
 		rebuilt = append(rebuilt, out)
-		changes = append(changes, change{segments[0], value})
+		changes = append(changes, change{op, segments[0], value})
 	}
 	data, err = json.Marshal(rebuilt)
 	return data, changes, err

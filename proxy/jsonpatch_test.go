@@ -229,7 +229,7 @@ func TestAuditedPatchIsLookedAtOnce(t *testing.T) {
 		looks        int
 	}{
 		{"b", tokenB, 1},
-		{"a", tokenA, 2}, // an upload may end while Keystone is asked
+		{"a", tokenA, 3}, // an upload may end while Keystone is asked, and before Glance takes the PATCH
 	} {
 		s := newStage(t)
 		id := s.image(test.owner, map[string]string{"img_signature": "x"})

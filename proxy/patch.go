@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"fmt"
 	"mime"
 	"net/http"
 	"slices"
@@ -10,25 +11,175 @@ import (
 	"github.com/countersign/countersign/signature"
 )
 
-// patch answers PATCH /v2/images/{id}. The body is sent on as it was
-// understood. In an enforced project the signature properties can be corrected
-// while the image is queued, and never afterwards; locations not at all.
+// patch answers PATCH /v2/images/{id}. The body is sent on as it was understood.
+// Where a rule enforces, now or once the PATCH is done, it is decided:
+//
+//	each change    what is fixed stays as it is        fixed, below
+//	the whole      saves the record, so it must be safe to save   saves.go
+//	the result     owner and visibility want a receipt  becomes.go
+//	four at once   another signature over the same data  rotate.go
 func (p *Proxy) patch(w http.ResponseWriter, r *http.Request) {
 	if r.Header.Get("X-Auth-Token") == "" {
 		p.refuse(w, r, refusal(codeTokenMissing, "", "the request has no X-Auth-Token", "authenticate with Keystone and send the token"))
 		return
 	}
 	data, changes, err := p.readPatch(r)
-	if err == nil && slices.ContainsFunc(changes, change.guarded) {
-		err = p.patchable(r, changes)
+	var then func(*http.Request) error
+	if err == nil && len(changes) > 0 && (p.Policies.Enforcing() || slices.ContainsFunc(changes, change.guarded)) {
+		data, then, err = p.patchable(r, data, changes)
 	}
 	if err != nil {
 		p.refuse(w, r, err)
 		return
 	}
 	setBody(r, data)
-	p.pass(w, r)
+	p.passThen(w, r, then)
 }
+
+// guarded reports whether a change wants to be decided about even where nothing
+// is enforced, for the sake of audit.
+func (c change) guarded() bool {
+	return isSignature(c.property) || isCountersign(c.property) || isLocation(c.property) || isOwner(c.property) || isInner(c.property) || isBooted(c.property)
+}
+
+// patchable decides about a PATCH. It returns the body that is to be sent on, and
+// what is to be done once Glance has taken it.
+func (p *Proxy) patchable(r *http.Request, data []byte, changes []change) ([]byte, func(*http.Request) error, error) {
+	if err := p.shutInner(r, changes); err != nil {
+		return nil, nil, err
+	}
+	u, err := p.find(r, "update")
+	if err != nil {
+		return nil, nil, err
+	}
+	becomes, err := p.becoming(u.image, changes)
+	if err != nil {
+		u.event.action, u.event.image = "update", &u.image
+		return nil, nil, err
+	}
+	strictest := strictestOf(append([]*policy.Rule{u.rule}, becomes...))
+	if strictest.Mode == policy.Off || strictest.Mode == policy.Audit && !slices.ContainsFunc(changes, change.guarded) {
+		return data, nil, nil
+	}
+	if err := p.name(r, u, strictest, "update"); err != nil {
+		return nil, nil, err
+	}
+	if strictest.Mode == policy.Enforce {
+		// Once more, now that Keystone has been asked: an upload may have ended
+		// in the meantime.
+		if u.image, err = p.glance.image(r.Context(), u.image.ID, u.who, nil); err != nil {
+			return nil, nil, err
+		}
+	}
+	if strictest.Mode == policy.Enforce && u.image.Status == statusActive && rotates(changes) {
+		return p.rotate(r, u, changes)
+	}
+	for _, c := range changes {
+		if err := u.hold(strictest, p.fixed(r, u, strictest, c)); err != nil {
+			return nil, nil, err
+		}
+	}
+	if strictest.Mode != policy.Enforce {
+		u.passes()
+		return data, nil, nil
+	}
+	if u.rule.Mode == policy.Enforce {
+		if err := u.hold(u.rule, p.savable(r.Context(), u, changes)); err != nil {
+			return nil, nil, err
+		}
+	}
+	data, then, err := p.become(r, u, data, changes, becomes)
+	if err == nil {
+		u.passes()
+	}
+	return data, then, err
+}
+
+// strictestOf returns the first rule that enforces, else the first that audits,
+// else the first.
+func strictestOf(rules []*policy.Rule) *policy.Rule {
+	for _, mode := range []policy.Mode{policy.Enforce, policy.Audit} {
+		for _, rule := range rules {
+			if rule.Mode == mode {
+				return rule
+			}
+		}
+	}
+	return rules[0]
+}
+
+// fixed refuses a change of what does not change: Countersign's own word about
+// an image and where its data is, never; what the verdict is about and what is
+// booted, once the image has left queued.
+func (p *Proxy) fixed(r *http.Request, u *uploading, rule *policy.Rule, c change) error {
+	ctx, queued := r.Context(), u.image.Status == statusQueued
+	switch {
+	case isCountersign(c.property):
+		return shut(u, c.property, "is what Countersign says about an image, and nobody else does")
+	case isSignature(c.property) && !queued:
+		return frozen(u, c.property, "replace all four signature properties in one PATCH, if the data is signed with another key")
+	case !isLocation(c.property) && !isBooted(c.property):
+		return nil
+	}
+	service, err := p.exempted(ctx, r, rule)
+	switch {
+	case err != nil || service != nil:
+		return err
+	case isLocation(c.property):
+		return shut(u, c.property, "would bring in data that nobody has verified")
+	case among(c.property, replacing) && c.op != "remove" && !nothing(c.text()):
+		return refusal(codeDoorClosed, c.property, "makes servers boot from something else than the data that is verified", "leave it out")
+	case !queued:
+		return frozen(u, c.property, "create a new image")
+	case among(c.property, referring) && c.op != "remove":
+		return p.bootable(ctx, c.property, c.text(), rule, u.who)
+	}
+	return nil
+}
+
+// shut refuses what a rule that enforces keeps shut.
+func shut(u *uploading, property, problem string) error {
+	return refusal(codeDoorClosed, property, problem, "upload the signed data with PUT /v2/images/"+u.image.ID+"/file, to a new image if this one has data")
+}
+
+func frozen(u *uploading, property, cure string) error {
+	return refusal(codeDoorClosed, property, fmt.Sprintf("is fixed once the image has left queued, and this one is %s", u.image.Status), cure)
+}
+
+// shutInner keeps a patch to what the Image API documents as properties. The
+// attributes that Glance keeps beside them are not patched while anything is
+// enforced, in whosever project.
+func (p *Proxy) shutInner(r *http.Request, changes []change) error {
+	i := slices.IndexFunc(changes, func(c change) bool { return isInner(c.property) })
+	if i < 0 || !p.Policies.Enforcing() {
+		return nil
+	}
+	ev := eventOf(r.Context())
+	ev.action, ev.audited = "update", false
+	return refusal(codeDoorClosed, changes[i].property, "is no property of the Image API",
+		"change the image's properties by their names")
+}
+
+// isSignature reports whether a change to a property of this name changes a
+// signature property. Databases compare names without regard to case.
+func isSignature(name string) bool { return among(name, signature.Properties) }
+
+// isCountersign reports whether a property is one of Countersign's own.
+func isCountersign(name string) bool {
+	whose, _, named := strings.Cut(name, "_")
+	return named && strings.EqualFold(whose, "countersign")
+}
+
+func isLocation(name string) bool {
+	return among(name, []string{"locations", "location", "direct_url"})
+}
+
+func isOwner(name string) bool      { return strings.EqualFold(name, "owner") }
+func isVisibility(name string) bool { return strings.EqualFold(name, "visibility") }
+
+// isInner reports whether a name is that of an attribute of Glance's image
+// object (glance.domain) which its API does not mean to expose.
+func isInner(name string) bool { return among(name, []string{"image_id", "extra_properties"}) }
 
 // readPatch reads the body of a PATCH in either of Glance's media types and
 // returns it as it was understood, with the changes that it makes.
@@ -51,110 +202,4 @@ func (p *Proxy) readPatch(r *http.Request) (data []byte, changes []change, err e
 	}
 	r.Header.Set("Content-Type", mediaType)
 	return data, changes, nil
-}
-
-// guarded reports whether a change wants to be decided about.
-func (c change) guarded() bool {
-	return isSignature(c.property) || isLocation(c.property) || isOwner(c.property) || isInner(c.property)
-}
-
-// patchable decides about a PATCH of signature properties, locations, the
-// owner, or what is no property at all.
-func (p *Proxy) patchable(r *http.Request, changes []change) error {
-	u, err := p.subject(r, "update")
-	if err == nil && u != nil && u.rule.Failed() == policy.Refuse {
-		// Once more, now that Keystone has been asked: an upload may have ended
-		// in the meantime.
-		u.image, err = p.glance.image(r.Context(), u.image.ID, u.who, nil)
-	}
-	if err != nil {
-		return err
-	}
-	for _, c := range changes {
-		switch {
-		case isOwner(c.property):
-			err = p.givable(r, c.value)
-		case isInner(c.property):
-			err = p.shutInner(r, c.property)
-		case u == nil:
-		case isLocation(c.property):
-			err = p.closed(u, c.property, "would bring in data that nobody has verified")
-		case isSignature(c.property) && u.image.Status != statusQueued:
-			err = p.closed(u, c.property, "is fixed once the image has left queued, and this one is "+u.image.Status)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	if u != nil && u.event.outcome == "" {
-		u.event.outcome = "success"
-	}
-	return nil
-}
-
-// givable decides whether an image may be given to a project: not to one that
-// takes verified images only, whichever operation asks for it. Who the image
-// belongs to at the moment, and its visibility, do not matter, for they may
-// change before Glance sees the request.
-func (p *Proxy) givable(r *http.Request, owner any) error {
-	ev := eventOf(r.Context())
-	text, _ := owner.(string)
-	for _, subject := range subjects(spellings(text)) {
-		rule, err := p.Policies.For(subject)
-		if err != nil {
-			ev.action = "update"
-			return err
-		}
-		if rule.Mode == policy.Enforce {
-			ev.action, ev.rule, ev.audited = "update", rule, false
-			return refusal(codeDoorClosed, "owner", "would bring an image into a project that takes verified ones only",
-				"create the image with that owner, and upload the signed data")
-		}
-	}
-	return nil
-}
-
-// spellings are the project ids that a database may take for the same as id:
-// MariaDB compares without regard to case and to blanks at the end.
-func spellings(id string) []string {
-	if folded := strings.ToLower(strings.TrimSpace(id)); folded != id {
-		return []string{id, folded}
-	}
-	return []string{id}
-}
-
-// shutInner keeps a patch to what the Image API documents as properties. The
-// attributes that Glance keeps beside them are not patched while anything is
-// enforced, in whosever project.
-func (p *Proxy) shutInner(r *http.Request, property string) error {
-	if !p.Policies.Enforcing() {
-		return nil
-	}
-	ev := eventOf(r.Context())
-	ev.action, ev.audited = "update", false
-	return refusal(codeDoorClosed, property, "is no property of the Image API",
-		"change the image's properties by their names")
-}
-
-// isSignature reports whether a change to a property of this name changes a
-// signature property. Databases compare names without regard to case.
-func isSignature(name string) bool {
-	for _, property := range signature.Properties {
-		if strings.EqualFold(name, property) {
-			return true
-		}
-	}
-	return false
-}
-
-func isLocation(name string) bool {
-	return strings.EqualFold(name, "locations") || strings.EqualFold(name, "location") || strings.EqualFold(name, "direct_url")
-}
-
-func isOwner(name string) bool { return strings.EqualFold(name, "owner") }
-
-// isInner reports whether a name is that of an attribute of Glance's image
-// object (glance.domain) which its API does not mean to expose.
-func isInner(name string) bool {
-	return strings.EqualFold(name, "image_id") || strings.EqualFold(name, "extra_properties")
 }

@@ -262,5 +262,5 @@ func (p *Proxy) answered(res *http.Response) error {
 	}
 	res.Header.Del(requestIDHeader) // ours is set already, and Glance adopted it
 	p.relink(res)
-	return nil
+	return taken(res)
 }

@@ -35,7 +35,8 @@ var (
 	upload = (*Proxy).upload
 	stage  = (*Proxy).stage
 	patch  = (*Proxy).patch
-	door   = (*Proxy).door
+	tag    = (*Proxy).tag
+	share  = (*Proxy).share
 	task   = (*Proxy).task
 )
 
@@ -53,16 +54,16 @@ var table = []route{
 	{"PUT", "/v2/images/{id}/file", noQuery, upload},
 	{"GET", "/v2/images/{id}/file", noQuery, pass},
 	{"PUT", "/v2/images/{id}/stage", noQuery, stage},
-	{"POST", "/v2/images/{id}/import", noQuery, door},
-	{"POST", "/v2/images/{id}/locations", noQuery, door},
+	{"POST", "/v2/images/{id}/import", noQuery, (*Proxy).importImage},
+	{"POST", "/v2/images/{id}/locations", noQuery, door("update/locations", (*Proxy).locate)},
 	{"GET", "/v2/images/{id}/locations", noQuery, pass},
 	{"POST", "/v2/images/{id}/actions/deactivate", noQuery, pass},
-	{"POST", "/v2/images/{id}/actions/reactivate", noQuery, door},
-	{"PUT", "/v2/images/{id}/tags/{tag}", noQuery, pass},
-	{"DELETE", "/v2/images/{id}/tags/{tag}", noQuery, pass},
+	{"POST", "/v2/images/{id}/actions/reactivate", noQuery, door("update/reactivate", (*Proxy).reactivate)},
+	{"PUT", "/v2/images/{id}/tags/{tag}", noQuery, tag},
+	{"DELETE", "/v2/images/{id}/tags/{tag}", noQuery, tag},
 	{"GET", "/v2/images/{id}/tasks", noQuery, pass},
 	{"GET", "/v2/images/{id}/members", noQuery, pass},
-	{"POST", "/v2/images/{id}/members", noQuery, pass},
+	{"POST", "/v2/images/{id}/members", noQuery, share},
 	{"GET", "/v2/images/{id}/members/{member}", noQuery, pass},
 	{"PUT", "/v2/images/{id}/members/{member}", noQuery, pass},
 	{"DELETE", "/v2/images/{id}/members/{member}", noQuery, pass},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"net/http"
 	"strings"
 	"time"
@@ -50,6 +51,12 @@ func (p *Proxy) settle(ctx context.Context, u *uploading) error {
 		}
 		property, difference := u.differs(img)
 		if difference == "" {
+			if difference, err = p.outgrown(ctx, u, img); err != nil {
+				problem = err
+				continue
+			}
+		}
+		if difference == "" {
 			attested, err := p.attested(ctx, u, img)
 			if attested {
 				u.event.outcome = "success"
@@ -76,6 +83,9 @@ func (u *uploading) differs(img Image) (property, difference string) {
 		if was[name] != is[name] {
 			return name, "changed"
 		}
+	}
+	if !maps.Equal(u.image.booted(), img.booted()) {
+		return "", "what is booted with the image changed"
 	}
 	taken := statusActive
 	if u.kind == receipt.Stage {

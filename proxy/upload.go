@@ -102,37 +102,16 @@ func (p *Proxy) admit(r *http.Request, kind receipt.Kind) (*uploading, error) {
 	return u, nil
 }
 
-// subject reads the image that a request is about and finds the rule that it is
-// under. It returns nil where the rule is off. What is done to the image goes
-// into the event as action.
+// subject is find and name, or nil where the rule is off.
 func (p *Proxy) subject(r *http.Request, action string) (*uploading, error) {
-	ctx, ev := r.Context(), eventOf(r.Context())
-	who := credentials{token: r.Header.Get("X-Auth-Token")}
-	if who.token == "" {
-		return nil, refusal(codeTokenMissing, "", "the request has no X-Auth-Token", "authenticate with Keystone and send the token")
-	}
-	// The caller's token alone: whoever may not see the image gets Glance's
-	// own 404, in the shape that was asked for.
-	img, err := p.glance.image(ctx, imageID(r), who, http.Header{"Accept": r.Header["Accept"], "Origin": r.Header["Origin"]})
-	if err != nil {
+	u, err := p.find(r, action)
+	if err != nil || u.rule.Mode == policy.Off {
 		return nil, err
 	}
-	rule, err := p.ruleOf(ctx, img, who)
-	if err != nil {
-		ev.action, ev.image = action, &img
+	if err := p.name(r, u, u.rule, action); err != nil {
 		return nil, err
 	}
-	if rule.Mode == policy.Off {
-		if rule.BreakGlass() { // which is never silent
-			ev.action, ev.image, ev.rule, ev.outcome = action, &img, rule, "unknown"
-		}
-		return nil, nil
-	}
-	ev.action, ev.image, ev.rule, ev.audited = action, &img, rule, rule.Mode == policy.Audit
-	if err := p.identify(ctx, who.token, ev); err != nil && rule.Mode != policy.Audit {
-		return nil, err
-	}
-	return &uploading{image: img, rule: rule, who: who, event: ev}, nil
+	return u, nil
 }
 
 // identify asks Keystone whose token it is. Where that cannot be known nothing
@@ -196,6 +175,24 @@ func (p *Proxy) judge(r *http.Request, u *uploading) (*signature.Verifier, error
 		return nil, decision.Reason
 	}
 	u.spec, u.event.spec = spec, &spec
+	certificate, err := p.certificate(ctx, u, spec)
+	if err != nil {
+		return nil, err
+	}
+	if u.rule.Mode == policy.Enforce {
+		if err := p.boots(ctx, u.image, u.rule, u.who); err != nil {
+			return nil, err
+		}
+	}
+	if u.kind == receipt.Stage && spec.HashMethod != signature.SHA512 {
+		u.sha512 = sha512.New()
+	}
+	return signature.NewVerifier(spec, certificate.PublicKey)
+}
+
+// certificate fetches the certificate of a signature, and holds it to its dates
+// and to the rule.
+func (p *Proxy) certificate(ctx context.Context, u *uploading, spec signature.Spec) (*signature.Certificate, error) {
 	data, err := p.Certificates.Certificate(ctx, u.image.Owner, spec.CertificateID, u.who.token)
 	if err != nil {
 		return nil, err
@@ -208,13 +205,7 @@ func (p *Proxy) judge(r *http.Request, u *uploading) (*signature.Verifier, error
 	if err := certificate.CheckDates(p.Now()); err != nil {
 		return nil, err
 	}
-	if err := u.rule.CheckCertificate(spec.CertificateID, certificate); err != nil {
-		return nil, err
-	}
-	if u.kind == receipt.Stage && spec.HashMethod != signature.SHA512 {
-		u.sha512 = sha512.New()
-	}
-	return signature.NewVerifier(spec, certificate.PublicKey)
+	return certificate, u.rule.CheckCertificate(spec.CertificateID, certificate)
 }
 
 // digests are what was computed of an upload's data.

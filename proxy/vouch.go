@@ -31,7 +31,34 @@ func (p *Proxy) keys() *receipt.Keys {
 // rule. Otherwise it is a *Refusal that says what is wanting. exempt says
 // whether the receipt of an upload that a service's exemption let pass will do.
 func (p *Proxy) vouched(ctx context.Context, img Image, rule *policy.Rule, exempt bool) (*receipt.Receipt, error) {
-	const cure = "upload the signed data to a new image, or ask the operator to run countersign scan"
+	r, err := p.proof(img)
+	if err != nil {
+		return nil, err
+	}
+	if r.Kind == receipt.Exempt {
+		switch {
+		case !exempt:
+			return nil, refusal(codeReceiptExempt, receipt.Property, "says that a service uploaded this image unsigned, and that does not do here", cureUnvouched)
+		case !rule.Exempts(r.Service, r.ServiceName, r.ServiceDomain):
+			return nil, refusal(codeReceiptExempt, receipt.Property,
+				fmt.Sprintf("says that a service uploaded this image unsigned, which rule %q does not exempt", rule.Name), cureUnvouched)
+		}
+		return r, nil
+	}
+	if property := bootsOtherwise(img); property != "" {
+		return nil, refusal(codeReceiptInvalid, property, "makes servers boot from something else than the data that was verified", cureUnvouched)
+	}
+	if err := p.satisfies(r, rule); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+const cureUnvouched = "upload the signed data to a new image, or ask the operator to run countersign scan"
+
+// proof returns the receipt that an image carries, if one of our keys made it,
+// about this image as it is now. Whether it satisfies anybody is another question.
+func (p *Proxy) proof(img Image) (*receipt.Receipt, error) {
 	keys := p.keys()
 	if keys == nil {
 		return nil, refusal(codeReceiptMissing, receipt.Property, "cannot be checked, for Countersign has no receipt keys",
@@ -39,7 +66,7 @@ func (p *Proxy) vouched(ctx context.Context, img Image, rule *policy.Rule, exemp
 	}
 	text, ok := img.Properties[receipt.Property]
 	if !ok {
-		return nil, refusal(codeReceiptMissing, receipt.Property, "is not set: nobody has verified this image", cure)
+		return nil, refusal(codeReceiptMissing, receipt.Property, "is not set: nobody has verified this image", cureUnvouched)
 	}
 	r, err := keys.Open(text)
 	if err == nil {
@@ -47,20 +74,7 @@ func (p *Proxy) vouched(ctx context.Context, img Image, rule *policy.Rule, exemp
 	}
 	if err != nil {
 		return nil, &Refusal{Code: codeReceiptInvalid, Property: receipt.Property,
-			Problem: "is not a receipt for this image as it is now: " + err.Error(), Cure: cure, Err: err}
-	}
-	if r.Kind == receipt.Exempt {
-		switch {
-		case !exempt:
-			return nil, refusal(codeReceiptExempt, receipt.Property, "says that a service uploaded this image unsigned, and that does not do here", cure)
-		case !rule.Exempts(r.Service, r.ServiceName, r.ServiceDomain):
-			return nil, refusal(codeReceiptExempt, receipt.Property,
-				fmt.Sprintf("says that a service uploaded this image unsigned, which rule %q does not exempt", rule.Name), cure)
-		}
-		return r, nil
-	}
-	if err := p.satisfies(r, rule); err != nil {
-		return nil, err
+			Problem: "is not a receipt for this image as it is now: " + err.Error(), Cure: cureUnvouched, Err: err}
 	}
 	return r, nil
 }
