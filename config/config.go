@@ -73,6 +73,9 @@ type Config struct {
 	// GlancePropertyQuota is negative for any number.
 	GlancePropertyQuota int `env:"GLANCE_PROPERTY_QUOTA" envDefault:"128" help:"How many properties Glance lets an image have (its image_property_quota); -1 for any number. An upload into an image that has no room for its receipt is refused."`
 
+	// HealthcheckDisableFile need not exist, and as a rule does not.
+	HealthcheckDisableFile string `env:"HEALTHCHECK_DISABLE_FILE" help:"While this file exists, /healthcheck answers 503 (DISABLED BY FILE), so that load balancers send nobody; requests that come are served."`
+
 	// PublicURL is nil if links follow the request's host.
 	PublicURL *url.URL `env:"PUBLIC_URL" help:"What links in / and /versions shall begin with. Default: the host the request asked for."`
 

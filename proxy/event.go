@@ -91,6 +91,8 @@ func (p *Proxy) finish(ev *event) {
 	p.Metrics.count(ev)
 	line := p.Log.Info()
 	switch {
+	case ev.route == healthPath && ev.reason == nil: // every other second, from each load balancer
+		line = p.Log.Debug()
 	case ev.status >= 500 || ev.cleanup == cleanupFailed:
 		line = p.Log.Error()
 	case ev.outcome == "failure", ev.rule != nil && ev.rule.BreakGlass():

@@ -107,6 +107,10 @@ type Config struct {
 	// MaxBody is the size in bytes up to which a JSON body is read.
 	MaxBody int64
 
+	// Unfit tells why load balancers shall send nobody here, in a word or two
+	// that /healthcheck repeats; empty while they may. Nil: they always may.
+	Unfit func() string
+
 	// Metrics counts. Nil: nothing is counted.
 	Metrics *Metrics
 

@@ -38,6 +38,7 @@ var (
 	tag    = (*Proxy).tag
 	share  = (*Proxy).share
 	task   = (*Proxy).task
+	health = (*Proxy).health
 )
 
 // table is the allow-list: every request that Countersign knows. Whatever is
@@ -79,8 +80,8 @@ var table = []route{
 	{"GET", "/versions", noQuery, pass},
 	{"HEAD", "/versions", noQuery, pass},
 	{"GET", "/versions/", noQuery, pass},
-	{"GET", "/healthcheck", "detailed", pass},
-	{"HEAD", "/healthcheck", "detailed", pass},
+	{"GET", healthPath, "detailed", health},
+	{"HEAD", healthPath, "detailed", health},
 	{"GET", "/v2", noQuery, pass},
 	{"GET", "/v2/", noQuery, pass},
 	{"GET", "/v2/info/import", noQuery, pass},

@@ -36,7 +36,7 @@ type admin struct {
 	keys       *certificates
 	receipts   *receiptKeys
 	tokenFile  string // or config.None; empty: as the listener's address says
-	stopping   atomic.Bool
+	stopping   *atomic.Bool
 }
 
 // newRegistry has the metrics of the process itself.

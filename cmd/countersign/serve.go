@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -78,6 +79,7 @@ func serve(ctx context.Context, cfg config.Config, log zerolog.Logger) error {
 	keys.measure(registry)
 	measureTLS(registry, &cfg)
 	receipts.measure(registry)
+	stopping := new(atomic.Bool)
 	dialer := glanceDialer{&cfg}
 	handler := proxy.New(proxy.Config{
 		Glance:         cfg.GlanceURL,
@@ -97,6 +99,7 @@ func serve(ctx context.Context, cfg config.Config, log zerolog.Logger) error {
 		StallTimeout:  cfg.StallTimeout,
 		LingerTimeout: cfg.LingerTimeout,
 		MaxBody:       int64(cfg.MaxBody),
+		Unfit:         func() string { return unfit(cfg, stopping.Load()) },
 		Metrics:       metrics,
 		Log:           log,
 	})
@@ -109,7 +112,7 @@ func serve(ctx context.Context, cfg config.Config, log zerolog.Logger) error {
 	_ = handler.Probe(probing) // Watch says what is wrong
 	probed()
 	go handler.Watch(background, cfg.ProbeInterval) // ends with background
-	admin := &admin{policies: policies, proxy: handler, identities: identities, metrics: metrics, registry: registry, keys: keys, receipts: receipts,
+	admin := &admin{policies: policies, proxy: handler, identities: identities, metrics: metrics, registry: registry, keys: keys, receipts: receipts, stopping: stopping,
 		tokenFile: cfg.AdminTokenFile}
 	adminDone, err := admin.serve(background, cfg, log)
 	if err != nil {
@@ -155,8 +158,22 @@ func serve(ctx context.Context, cfg config.Config, log zerolog.Logger) error {
 		return err
 	case <-ctx.Done():
 	}
-	admin.stopping.Store(true)
+	stopping.Store(true)
 	return shutDown(background, cfg, server, handler, log)
+}
+
+// unfit tells load balancers why they shall send nobody, in the words of
+// oslo.middleware's healthcheck where it has some.
+func unfit(cfg config.Config, stopping bool) string {
+	if stopping {
+		return "SHUTTING DOWN"
+	}
+	if cfg.HealthcheckDisableFile != "" {
+		if _, err := os.Stat(cfg.HealthcheckDisableFile); err == nil {
+			return "DISABLED BY FILE"
+		}
+	}
+	return ""
 }
 
 // firstProbe is how long a start waits for Glance, so that the first upload is
