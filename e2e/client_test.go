@@ -23,6 +23,10 @@ type client struct {
 	user   user
 	token  string
 	images string // endpoint, without a version
+
+	// service, if set, goes along in X-Service-Token, as a service's does that
+	// acts for the user.
+	service string
 }
 
 // answer is a response whose body has been read.
@@ -87,6 +91,9 @@ func (c *client) send(method, url, contentType string, body io.Reader) answer {
 	}
 	if c.token != "" {
 		request.Header.Set("X-Auth-Token", c.token)
+	}
+	if c.service != "" {
+		request.Header.Set("X-Service-Token", c.service)
 	}
 	if contentType != "" {
 		request.Header.Set("Content-Type", contentType)

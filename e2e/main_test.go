@@ -13,6 +13,10 @@ import (
 // binary is the countersign under test, built once.
 var binary string
 
+// receiptKey and receiptPublicKey are files with the pair by which the proxies
+// under test write receipts.
+var receiptKey, receiptPublicKey string
+
 func TestMain(m *testing.M) {
 	os.Exit(runAll(m))
 }
@@ -35,6 +39,13 @@ func runAll(m *testing.M) int {
 	build.Stdout, build.Stderr = os.Stderr, os.Stderr
 	if err := build.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, "e2e: building countersign:", err)
+		return 1
+	}
+	receiptKey, receiptPublicKey = filepath.Join(folder, "receipts.pem"), filepath.Join(folder, "receipts.pub")
+	keygen := exec.Command(binary, "receipt", "keygen", "--private", receiptKey, "--public", receiptPublicKey)
+	keygen.Stdout, keygen.Stderr = os.Stderr, os.Stderr
+	if err := keygen.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e: making receipt keys:", err)
 		return 1
 	}
 	return m.Run()

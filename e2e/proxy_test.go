@@ -73,6 +73,7 @@ func launchProxy(t *testing.T, glance server, policy string, environment ...stri
 		"COUNTERSIGN_ADMIN_LISTEN=" + admin,
 		"COUNTERSIGN_GLANCE_URL=" + glance.url(),
 		"COUNTERSIGN_POLICY_FILE=" + file,
+		"COUNTERSIGN_RECEIPT_KEY_FILES=" + receiptKey,
 		"OS_AUTH_URL=" + openstack.Keystone,
 		"OS_USERNAME=" + service.Name,
 		"OS_PASSWORD=" + service.Password,
