@@ -150,13 +150,13 @@ func sameURL(a, b string) bool { return strings.TrimRight(a, "/") == strings.Tri
 const askTimeout = 10 * time.Second
 
 // answersAsCountersign is nil if Countersign is at a URL, and Glance behind it.
-func (c *catalog) answersAsCountersign(ctx context.Context, endpoint string) error {
+func answersAsCountersign(ctx context.Context, client *http.Client, endpoint string) error {
 	base, err := versioned(endpoint)
 	if err != nil {
 		return errors.New("it is no http or https URL")
 	}
 	// Glance has no such path, and does not give a reason.
-	status, body, err := c.ask(ctx, base+"/countersign")
+	status, body, err := ask(ctx, client, base+"/countersign")
 	if err != nil {
 		return err
 	}
@@ -164,7 +164,7 @@ func (c *catalog) answersAsCountersign(ctx context.Context, endpoint string) err
 	if json.Unmarshal(body, &refused) != nil || status != http.StatusNotFound || refused.Reason != "not_found" {
 		return errNotCountersign
 	}
-	switch status, _, err := c.ask(ctx, strings.TrimSuffix(base, "/v2")+"/healthcheck"); {
+	switch status, _, err := ask(ctx, client, strings.TrimSuffix(base, "/v2")+"/healthcheck"); {
 	case err != nil:
 		return err
 	case status != http.StatusOK:
@@ -175,7 +175,8 @@ func (c *catalog) answersAsCountersign(ctx context.Context, endpoint string) err
 
 var errNotCountersign = errors.New("what answers there is not Countersign")
 
-func (c *catalog) ask(ctx context.Context, address string) (status int, body []byte, err error) {
+// ask is for a client that follows nobody elsewhere.
+func ask(ctx context.Context, client *http.Client, address string) (status int, body []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
@@ -183,7 +184,7 @@ func (c *catalog) ask(ctx context.Context, address string) (status int, body []b
 		return 0, nil, err
 	}
 	request.Header.Set("Accept", "application/json")
-	response, err := c.keystone.HTTPClient.Do(request) // which follows nobody elsewhere
+	response, err := client.Do(request)
 	if err != nil {
 		var wrapped *url.Error // which would say the address once more
 		if errors.As(err, &wrapped) {
@@ -198,7 +199,7 @@ func (c *catalog) ask(ctx context.Context, address string) (status int, body []b
 
 // whatAnswers is answersAsCountersign in a word or two.
 func (c *catalog) whatAnswers(ctx context.Context, endpoint string) string {
-	switch err := c.answersAsCountersign(ctx, endpoint); {
+	switch err := answersAsCountersign(ctx, &c.keystone.HTTPClient, endpoint); {
 	case err == nil:
 		return "Countersign"
 	case errors.Is(err, errNotCountersign):

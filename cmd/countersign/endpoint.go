@@ -219,7 +219,7 @@ func (m *relocation) set(cmd *cobra.Command, to string) error {
 	if err != nil {
 		return err
 	}
-	if err := c.answersAsCountersign(cmd.Context(), to); err != nil && !m.force {
+	if err := answersAsCountersign(cmd.Context(), &c.keystone.HTTPClient, to); err != nil && !m.force {
 		return &verdict{fmt.Errorf("%s: %w; nothing is changed (--force moves the endpoints all the same)", to, err)}
 	}
 	for _, e := range endpoints {
