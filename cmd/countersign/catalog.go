@@ -156,7 +156,7 @@ func answersAsCountersign(ctx context.Context, client *http.Client, endpoint str
 		return errors.New("it is no http or https URL")
 	}
 	// Glance has no such path, and does not give a reason.
-	status, body, err := ask(ctx, client, base+"/countersign")
+	status, body, err := getBody(ctx, client, base+"/countersign")
 	if err != nil {
 		return err
 	}
@@ -164,7 +164,7 @@ func answersAsCountersign(ctx context.Context, client *http.Client, endpoint str
 	if json.Unmarshal(body, &refused) != nil || status != http.StatusNotFound || refused.Reason != "not_found" {
 		return errNotCountersign
 	}
-	switch status, _, err := ask(ctx, client, strings.TrimSuffix(base, "/v2")+"/healthcheck"); {
+	switch status, _, err := getBody(ctx, client, strings.TrimSuffix(base, "/v2")+"/healthcheck"); {
 	case err != nil:
 		return err
 	case status != http.StatusOK:
@@ -175,8 +175,8 @@ func answersAsCountersign(ctx context.Context, client *http.Client, endpoint str
 
 var errNotCountersign = errors.New("what answers there is not Countersign")
 
-// ask is for a client that follows nobody elsewhere.
-func ask(ctx context.Context, client *http.Client, address string) (status int, body []byte, err error) {
+// getBody is for a client that follows nobody elsewhere.
+func getBody(ctx context.Context, client *http.Client, address string) (status int, body []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)

@@ -86,7 +86,7 @@ func ping(ctx context.Context, client *http.Client, address string) error {
 	if err != nil {
 		return err
 	}
-	switch status, _, err := ask(ctx, client, base+"/images"); {
+	switch status, _, err := getBody(ctx, client, base+"/images"); {
 	case err != nil:
 		return err
 	case status != http.StatusUnauthorized:
@@ -97,7 +97,7 @@ func ping(ctx context.Context, client *http.Client, address string) error {
 
 // askReady is nil if /readyz says so, and names what is wrong otherwise.
 func askReady(ctx context.Context, client *http.Client, address string) error {
-	status, body, err := ask(ctx, client, strings.TrimRight(address, "/")+"/readyz")
+	status, body, err := getBody(ctx, client, strings.TrimRight(address, "/")+"/readyz")
 	if err != nil {
 		return err
 	}
