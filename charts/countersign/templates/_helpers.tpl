@@ -85,6 +85,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ .Values.receipts.existingSecret | default (printf "%s-receipt" (include "countersign.fullname" .)) }}
 {{- end }}
 
+{{/* Empty where metrics ask for no token. */}}
+{{- define "countersign.adminSecret" -}}
+{{- if not .Values.admin.open -}}
+{{ .Values.admin.existingSecret | default (printf "%s-admin" (include "countersign.fullname" .)) }}
+{{- end }}
+{{- end }}
+
 {{/* A volume with a CA bundle: {configMap or secret, key}. */}}
 {{- define "countersign.caVolume" -}}
 - name: {{ .name }}
@@ -172,7 +179,7 @@ limits: {memory: 64Mi, ephemeral-storage: 16Mi}
 
 {{/* Settings that values of the chart decide, or that a pod may not have. A name that is in both would be in the pod twice. */}}
 {{- define "countersign.ownSettings" -}}
-COUNTERSIGN_LISTEN COUNTERSIGN_ADMIN_LISTEN COUNTERSIGN_GLANCE_URL COUNTERSIGN_GLANCE_CA_FILE
+COUNTERSIGN_LISTEN COUNTERSIGN_ADMIN_LISTEN COUNTERSIGN_ADMIN_TOKEN_FILE COUNTERSIGN_GLANCE_URL COUNTERSIGN_GLANCE_CA_FILE
 COUNTERSIGN_GLANCE_CLIENT_CERT_FILE COUNTERSIGN_GLANCE_CLIENT_KEY_FILE COUNTERSIGN_TLS_CERT_FILE COUNTERSIGN_TLS_KEY_FILE
 COUNTERSIGN_POLICY_FILE COUNTERSIGN_RECEIPT_KEY_FILES COUNTERSIGN_SHUTDOWN_DELAY COUNTERSIGN_SHUTDOWN_TIMEOUT
 {{- end }}

@@ -6,6 +6,9 @@
 {{- if .Values.receipts.enabled }}
 - {name: receipt, mountPath: /etc/countersign/receipt, readOnly: true}
 {{- end }}
+{{- if include "countersign.adminSecret" . }}
+- {name: admin, mountPath: /etc/countersign/admin, readOnly: true}
+{{- end }}
 {{- if include "countersign.tlsSecret" . }}
 - {name: tls, mountPath: /etc/countersign/tls, readOnly: true}
 {{- end }}
@@ -37,6 +40,13 @@
   secret:
     secretName: {{ include "countersign.receiptSecret" . }}
     defaultMode: 0440
+{{- end }}
+{{- with include "countersign.adminSecret" . }}
+- name: admin
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0440
+    items: [{key: {{ $.Values.admin.key }}, path: token}]
 {{- end }}
 {{- with include "countersign.tlsSecret" . }}
 - name: tls
