@@ -51,8 +51,13 @@ The exit code is 0 if it serves, 1 if it does not, and 2 if it could not be aske
 	flags := cmd.Flags()
 	flags.StringVar(&admin, "admin", "", "`URL` of the admin listener")
 	flags.StringVar(&ca, "ca-file", "", "PEM `file` with who may have issued its certificate, or with the certificate (default: the system's)")
-	if err := cmd.RegisterFlagCompletionFunc("admin", cobra.NoFileCompletions); err != nil {
-		panic("ping: " + err.Error()) // the flag above is misspelt
+	for _, err := range []error{
+		cmd.RegisterFlagCompletionFunc("admin", cobra.NoFileCompletions),
+		cmd.MarkFlagFilename("ca-file", "pem", "crt"),
+	} {
+		if err != nil {
+			panic("ping: " + err.Error()) // a flag above is misspelt
+		}
 	}
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	return cmd
