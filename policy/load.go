@@ -36,24 +36,26 @@ func LoadAt(r io.Reader, now func() time.Time) (*Policy, error) {
 		l.wrong(1, "policy", "is larger than %d MiB; split the projects between fewer, longer rules", maxFile>>20)
 		return nil, l.failure()
 	}
-	rules := l.document(data)
+	f := l.document(data)
 	if err := l.failure(); err != nil {
 		return nil, err
 	}
-	return newPolicy(rules, nil, now), nil
+	p := newPolicy(f.list, nil, now)
+	p.sets, p.denied = f.sets, f.deny
+	return p.With(Material{}), nil
 }
 
 // document reads the one document a policy is.
-func (l *loader) document(data []byte) []*Rule {
+func (l *loader) document(data []byte) (f file) {
 	var document, second yaml.Node
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	switch err := decoder.Decode(&document); {
 	case err == io.EOF:
 		l.wrong(1, "rules", "is missing, the file is empty; a last rule with `projects: all` must be there")
-		return nil
+		return f
 	case err != nil:
 		l.syntax(err)
-		return nil
+		return f
 	}
 	switch err := decoder.Decode(&second); {
 	case err == nil:
@@ -62,22 +64,20 @@ func (l *loader) document(data []byte) []*Rule {
 		l.syntax(err)
 	}
 
-	var f file
 	given := fields(l, document.Content[0], "policy", fileMembers, &f)
 	switch {
 	case given == nil:
-		return nil
+		return f
 	case f.rules == nil:
 		l.wrong(document.Content[0].Line, "rules", "is missing; list the rules there, the last one with `projects: all`")
-		return nil
+		return f
 	}
-	items := l.list(f.rules, "rules", "a list of rules")
-	var rules []*Rule
-	for _, item := range items {
-		rules = append(rules, l.rule(item, len(rules)+1))
+	l.sets = f.sets
+	for _, item := range l.list(f.rules, "rules", "a list of rules") {
+		f.list = append(f.list, l.rule(item, len(f.list)+1))
 	}
-	l.order(rules)
-	return rules
+	l.order(f.list)
+	return f
 }
 
 // rule reads one rule. What is missing, and what contradicts itself, is judged
@@ -87,6 +87,7 @@ func (l *loader) rule(n *yaml.Node, number int) *Rule {
 		Name:        fmt.Sprintf("rule %d", number),
 		Line:        n.Line,
 		OnFailure:   Delete,
+		Expired:     ExpiredRefuse,
 		MinRSABits:  minRSABits,
 		KeyTypes:    signature.KeyTypes,
 		HashMethods: signature.HashMethods,
@@ -160,15 +161,15 @@ func (l *loader) label(n *yaml.Node, field string, limit int, otherwise string) 
 	return text
 }
 
-// until reads a point in time.
-func (l *loader) until(n *yaml.Node) time.Time {
-	text, ok := l.text(n, "until")
+// time reads a point in time.
+func (l *loader) time(n *yaml.Node, field string) time.Time {
+	text, ok := l.text(n, field)
 	if !ok {
 		return time.Time{}
 	}
 	t, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		l.wrong(n.Line, "until", "%q is no time in RFC 3339; write for instance 2026-08-01T18:00:00Z", text)
+		l.wrong(n.Line, field, "%q is no time in RFC 3339; write for instance 2026-08-01T18:00:00Z", text)
 		return time.Time{}
 	}
 	return t.UTC()
@@ -232,7 +233,9 @@ func (l *loader) signers(n *yaml.Node, r *Rule) {
 		switch {
 		case given == nil || len(l.problems) > wrong:
 		case len(given) != 1:
-			l.wrong(item.Line, "signers", "has an entry that is not one certificate; write either `- certificate: …` with its id in the key manager or `- pem: …` with itself")
+			l.wrong(item.Line, "signers", "has an entry that is not one certificate; write either `- certificate: …` with its id in the key manager, `- pem: …` with itself, or `- trust: …` with the name of a trust set")
+		case s.Trust != "" && !l.hasSet(s.Trust):
+			l.wrong(item.Line, "trust", "%q is no set below `trust:` at the top of the file; write one of its names, or add the set", s.Trust)
 		case twice:
 			l.wrong(item.Line, "signers", "has the certificate of line %d again; remove one of them", line)
 		default:
@@ -289,9 +292,13 @@ func (l *loader) certificateID(n *yaml.Node) string {
 	if !ok {
 		return ""
 	}
+	return l.secretID(n, "certificate", text)
+}
+
+func (l *loader) secretID(n *yaml.Node, field, text string) string {
 	id, ok := canonicalID(text)
 	if !ok || len(id) != 32 || strings.Trim(id, "0123456789abcdef") != "" {
-		l.wrong(n.Line, "certificate", "%q is not a UUID; write the last part of what `openstack secret list` shows as Secret href", text)
+		l.wrong(n.Line, field, "%q is not a UUID; write the last part of what `openstack secret list` shows as Secret href", text)
 		return ""
 	}
 	return id[:8] + "-" + id[8:12] + "-" + id[12:16] + "-" + id[16:20] + "-" + id[20:]

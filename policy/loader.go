@@ -39,6 +39,7 @@ func (e *Error) Error() string {
 // because decoding into structs stops at the first mistake and takes a field
 // it does not know in silence or without its line.
 type loader struct {
+	sets     []*TrustSet // read before the rules, which name them
 	problems []Problem
 	now      time.Time
 }

@@ -23,11 +23,18 @@ type member[T any] struct {
 // file is the whole document.
 type file struct {
 	rules *yaml.Node
+	list  []*Rule
+	sets  []*TrustSet
+	deny  *Denials
 }
 
 var fileMembers = []member[file]{
 	{Member{"rules", "list of rules", "required", "The first rule that an image matches applies. The last one has to be for all."},
 		func(_ *loader, n *yaml.Node, f *file) { f.rules = n }},
+	{Member{"trust", "names, each with a trust set", "none", "Certificates that vouch for signers by a chain: see below."},
+		func(l *loader, n *yaml.Node, f *file) { f.sets = l.trustSets(n) }},
+	{Member{"deny", "`certificates` and `images`", "none", "What no rule takes, whoever signed it. Rules with mode `off` look at nothing, and so not at this."},
+		func(l *loader, n *yaml.Node, f *file) { f.deny = l.denials(n) }},
 }
 
 var ruleMembers = []member[Rule]{
@@ -46,8 +53,10 @@ var ruleMembers = []member[Rule]{
 	// What it demands of a signature.
 	{Member{"mode", list(modes), "required", "`off`: nothing is looked at. `audit`: what would be refused is logged, and passes. `enforce`: it is refused."},
 		func(l *loader, n *yaml.Node, r *Rule) { r.Mode = word(l, n, "mode", modes) }},
-	{Member{"signers", "`any`, or list of certificates", "`any`; required with `mode: enforce`", "Whose signatures are taken. With `any` a signature says that the data is whole, and not whose it is: every user can make a key."},
+	{Member{"signers", "`any`, or list of certificates and trust sets", "`any`; required with `mode: enforce`", "Whose signatures are taken. With `any` a signature says that the data is whole, and not whose it is: every user can make a key."},
 		func(l *loader, n *yaml.Node, r *Rule) { l.signers(n, r) }},
+	{Member{"expired", list(expireds), "`refuse`", "`accept_if_verified_before`: a certificate that has expired since a receipt says that the image was verified is taken for it. For new uploads it changes nothing."},
+		func(l *loader, n *yaml.Node, r *Rule) { r.Expired = word(l, n, "expired", expireds) }},
 	{Member{"key_types", "list of " + list(signature.KeyTypes), "all", "Which values of `img_signature_key_type` are taken."},
 		func(l *loader, n *yaml.Node, r *Rule) { r.KeyTypes = words(l, n, "key_types", signature.KeyTypes) }},
 	{Member{"hash_methods", "list of " + list(signature.HashMethods), "all", "Which values of `img_signature_hash_method` are taken."},
@@ -73,7 +82,7 @@ var ruleMembers = []member[Rule]{
 
 	// Break-glass.
 	{Member{"until", "time in RFC 3339", "none", "The rule is a break-glass rule: it ends then, by itself, and matches nobody any more. At most 30 days ahead; with mode `off` or `audit` only."},
-		func(l *loader, n *yaml.Node, r *Rule) { r.Until = l.until(n) }},
+		func(l *loader, n *yaml.Node, r *Rule) { r.Until = l.time(n, "until") }},
 	{Member{"owner", "text", "none; required with `until`", "Who answers for the break-glass rule. At most 128 bytes."},
 		func(l *loader, n *yaml.Node, r *Rule) { r.Sponsor = l.label(n, "owner", 128, "") }},
 	{Member{"reason", "text", "none; required with `until`", "Why the break-glass rule is there. At most 256 bytes."},
@@ -94,6 +103,8 @@ var signerMembers = []member[Signer]{
 		func(l *loader, n *yaml.Node, s *Signer) { s.CertificateID = l.certificateID(n) }},
 	{Member{"pem", "PEM block", "none", "This very certificate, wherever it is stored."},
 		func(l *loader, n *yaml.Node, s *Signer) { s.Fingerprint = l.certificate(n) }},
+	{Member{"trust", "name of a trust set", "none", "Whoever the set vouches for."},
+		func(l *loader, n *yaml.Node, s *Signer) { s.Trust, _ = l.text(n, "trust") }},
 }
 
 var serviceMembers = []member[Services]{

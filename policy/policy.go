@@ -53,6 +53,11 @@ type Policy struct {
 	undecided first            // first rule with a name that is Unknown
 	strict    first            // likewise, of those that enforce
 
+	sets   []*TrustSet
+	denied *Denials
+
+	loaded []*anchors // of sets
+
 	ending   []ending // break-glass rules: a handful
 	warnings []string
 
@@ -182,7 +187,9 @@ func (p *Policy) Resolve(ids map[Project]Resolution) *Policy {
 		}
 		names[name] = r
 	}
-	return newPolicy(p.rules, names, p.now)
+	resolved := newPolicy(p.rules, names, p.now)
+	resolved.sets, resolved.denied = p.sets, p.denied
+	return resolved
 }
 
 // newPolicy makes the index. A name missing from names is Unknown.

@@ -12,6 +12,8 @@ type Section struct {
 func Reference() []Section {
 	return []Section{
 		section("policy", fileMembers),
+		section("trust", setMembers),
+		section("deny", denyMembers),
 		section("rule", ruleMembers),
 		section("projects", projectMembers),
 		section("signers", signerMembers),

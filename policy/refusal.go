@@ -1,5 +1,7 @@
 package policy
 
+import "github.com/countersign/countersign/signature"
+
 // Code names the reason of a refusal for programs; it does not change between
 // releases.
 type Code string
@@ -7,6 +9,20 @@ type Code string
 const (
 	// CodeSignerNotTrusted: the certificate is not among the rule's signers.
 	CodeSignerNotTrusted Code = "signer_not_trusted"
+	// CodeCertificateDenied: the policy denies the certificate, or one of its
+	// chain.
+	CodeCertificateDenied Code = "certificate_denied"
+	// CodeCertificateRevoked: its issuer has revoked the certificate, or one of
+	// its chain.
+	CodeCertificateRevoked Code = "certificate_revoked"
+	// CodeRevocationUnknown: the issuer's revocation list is missing, stale or
+	// of no use, so that it cannot be told.
+	CodeRevocationUnknown Code = "revocation_unknown"
+	// CodeAnchorsUnavailable: certificates of a trust set were never loaded,
+	// and nothing else of the rule trusts the signer.
+	CodeAnchorsUnavailable Code = "anchors_unavailable"
+	// CodeImageDenied: the policy denies the image's data by its digest.
+	CodeImageDenied Code = "image_denied"
 	// CodeKeyTypeNotAllowed: the rule does not list the key type.
 	CodeKeyTypeNotAllowed Code = "key_type_not_allowed"
 	// CodeHashMethodNotAllowed: the rule does not list the hash method.
@@ -27,6 +43,12 @@ type Refusal struct {
 	Property string // the image property it is about
 	Problem  string // continues the property's name to a sentence, and names the rule
 	Cure     string // what the caller can do about it
+}
+
+// Is makes a refusal of code image_denied a signature.ErrMismatch: data that is
+// not to be had is treated like data that is not the signed one.
+func (r *Refusal) Is(target error) bool {
+	return target == signature.ErrMismatch && r.Code == CodeImageDenied
 }
 
 // Error is one sentence: the property and the problem.

@@ -61,10 +61,20 @@ const (
 	UnverifiedDelete     Unverified = "delete"
 )
 
+// Expired is what an expired certificate does to an image that a receipt says
+// was verified before.
+type Expired string
+
+const (
+	ExpiredRefuse         Expired = "refuse"                    // it counts no more
+	ExpiredVerifiedBefore Expired = "accept_if_verified_before" // dates are judged as of then
+)
+
 // The words that the file has for these.
 var (
 	modes        = []Mode{Off, Audit, Enforce}
 	onFailures   = []OnFailure{Delete, Keep}
+	expireds     = []Expired{ExpiredRefuse, ExpiredVerifiedBefore}
 	imports      = []ImportMode{ImportRefuse, ImportDirect}
 	downloads    = []Downloads{DownloadsAny, DownloadsReceipt, DownloadsVerify}
 	unverifieds  = []Unverified{UnverifiedReport, UnverifiedDeactivate, UnverifiedDelete}
@@ -88,6 +98,7 @@ type Rule struct {
 	HashMethods []signature.HashMethod
 	MinRSABits  int // at least 1024; says nothing about other keys
 	OnFailure   OnFailure
+	Expired     Expired
 
 	Import     ImportMode
 	Downloads  Downloads
@@ -100,6 +111,9 @@ type Rule struct {
 	// or Audit; after Until the rule matches nobody.
 	Until           time.Time
 	Sponsor, Reason string
+
+	sets   []*anchors // those that Signers name, as Policy.With has loaded them
+	denied *Denials   // the policy's; nil if nothing is
 }
 
 // BreakGlass reports whether the rule ends by itself.
@@ -130,6 +144,8 @@ type Signer struct {
 	// Fingerprint is the SHA-256 of the certificate's DER in lower-case
 	// hex: this very certificate, wherever it is stored.
 	Fingerprint string
+	// Trust is the name of a trust set: whoever it vouches for.
+	Trust string
 }
 
 // minRSABits is what is demanded if a rule says nothing, and the least it
@@ -158,18 +174,25 @@ func (r *Rule) CheckSpec(spec signature.Spec) error {
 	return nil
 }
 
-// CheckCertificate says whether the rule trusts the certificate c, which the
-// key manager has under id (canonical, as in signature.Spec), and whether its
-// key is long enough. It looks at neither dates nor key type: those are the
-// same for all rules and signature's business. The error is a *Refusal.
-func (r *Rule) CheckCertificate(id string, c *signature.Certificate) error {
-	if !r.trusts(id, c) {
+// CheckCertificate says whether the rule takes the certificate c, which the key
+// manager has under id (canonical, as in signature.Spec): its dates, whether it
+// is denied or trusted, and whether its key is long enough. It does not look at
+// the key's type, which is signature's business. The error is a *Refusal, or a
+// *signature.PropertyError for a date.
+func (r *Rule) CheckCertificate(id string, c *signature.Certificate, at Moment) error {
+	if r.denied.certificate(c.Fingerprint()) {
 		return &Refusal{
-			Code:     CodeSignerNotTrusted,
+			Code:     CodeCertificateDenied,
 			Property: signature.PropertyCertificate,
-			Problem:  fmt.Sprintf("is %s, which is not among the signers of rule %q", id, r.Name),
-			Cure:     "sign with a key whose certificate the rule lists, or ask the operator to list this one",
+			Problem:  fmt.Sprintf("is a certificate that the policy denies, whatever rule %q says", r.Name),
+			Cure:     "sign with another key; the operator has denied this one by its fingerprint",
 		}
+	}
+	if err := c.CheckDates(r.judged(at)); err != nil {
+		return err
+	}
+	if err := r.trusts(id, c, at); err != nil {
+		return err
 	}
 	if key, ok := c.PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() < r.MinRSABits {
 		return &Refusal{
@@ -180,17 +203,6 @@ func (r *Rule) CheckCertificate(id string, c *signature.Certificate) error {
 		}
 	}
 	return nil
-}
-
-func (r *Rule) trusts(id string, c *signature.Certificate) bool {
-	if r.AnySigner {
-		return true
-	}
-	fingerprint := c.Fingerprint()
-	return slices.ContainsFunc(r.Signers, func(s Signer) bool {
-		return s.CertificateID != "" && s.CertificateID == id ||
-			s.Fingerprint != "" && s.Fingerprint == fingerprint
-	})
 }
 
 // alternatives is "A, B or C".

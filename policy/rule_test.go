@@ -141,11 +141,11 @@ func TestCheckCertificate(t *testing.T) {
 	var r *policy.Rule
 	allow := func(id string, c *signature.Certificate) {
 		t.Helper()
-		expect(t, id+" "+c.Fingerprint(), r.CheckCertificate(id, c), "", "")
+		expect(t, id+" "+c.Fingerprint(), r.CheckCertificate(id, c, policy.Moment{Now: time.Now()}), "", "")
 	}
 	deny := func(id string, c *signature.Certificate, code policy.Code) {
 		t.Helper()
-		expect(t, id+" "+c.Fingerprint(), r.CheckCertificate(id, c), code, signature.PropertyCertificate)
+		expect(t, id+" "+c.Fingerprint(), r.CheckCertificate(id, c, policy.Moment{Now: time.Now()}), code, signature.PropertyCertificate)
 	}
 
 	r = rule(t, "    mode: enforce\n    signers: any")

@@ -133,6 +133,11 @@ var statuses = map[string]int{
 
 	string(policy.CodeSignatureRequired):    http.StatusForbidden,
 	string(policy.CodeSignerNotTrusted):     http.StatusForbidden,
+	string(policy.CodeCertificateDenied):    http.StatusForbidden,
+	string(policy.CodeCertificateRevoked):   http.StatusForbidden,
+	string(policy.CodeRevocationUnknown):    http.StatusServiceUnavailable,
+	string(policy.CodeAnchorsUnavailable):   http.StatusServiceUnavailable,
+	string(policy.CodeImageDenied):          http.StatusForbidden,
 	string(policy.CodeKeyTypeNotAllowed):    http.StatusForbidden,
 	string(policy.CodeHashMethodNotAllowed): http.StatusForbidden,
 	string(policy.CodeKeyTooSmall):          http.StatusForbidden,
@@ -212,7 +217,8 @@ func (p *Proxy) refuse(w http.ResponseWriter, r *http.Request, err error) {
 func (p *Proxy) unreached(w http.ResponseWriter, r *http.Request, err error) {
 	var f *Refusal
 	var property *signature.PropertyError
-	if !errors.As(err, &f) && !errors.As(err, &property) && !errors.Is(err, context.Canceled) {
+	var ruled *policy.Refusal
+	if !errors.As(err, &f) && !errors.As(err, &property) && !errors.As(err, &ruled) && !errors.Is(err, context.Canceled) {
 		err = noGlance(err)
 	}
 	if errors.As(err, &f) && (f.Code == codeUpstreamUnavailable || f.Code == codeUpstreamBroke) {

@@ -65,6 +65,9 @@ func (p *Proxy) rotate(r *http.Request, u *uploading, changes []change) ([]byte,
 // signedAnew returns the receipt of an image under its new signature.
 func (p *Proxy) signedAnew(r *http.Request, u *uploading, properties map[string]string) (*receipt.Receipt, error) {
 	was, err := p.proof(u.image)
+	if err == nil {
+		err = denied(u.rule, was)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -56,6 +56,10 @@ func (p *Proxy) settle(ctx context.Context, u *uploading) error {
 				continue
 			}
 		}
+		if err := deniedHash(u.rule, img.HashAlgo, img.HashValue); err != nil && difference == "" {
+			u.event.cleanup = p.quarantine(ctx, u) // of a service's data nothing else was hashed
+			return err
+		}
 		if difference == "" {
 			attested, err := p.attested(ctx, u, img)
 			if attested {

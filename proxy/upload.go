@@ -187,11 +187,15 @@ func (p *Proxy) judge(r *http.Request, u *uploading) (*signature.Verifier, error
 	if u.kind == receipt.Stage && spec.HashMethod != signature.SHA512 {
 		u.sha512 = sha512.New()
 	}
-	return signature.NewVerifier(spec, certificate.PublicKey)
+	verifier, err := signature.NewVerifier(spec, certificate.PublicKey)
+	if err != nil {
+		return nil, err
+	}
+	verifier.Deny(u.rule.DenyMethods(), u.rule.CheckDigest)
+	return verifier, nil
 }
 
-// certificate fetches the certificate of a signature, and holds it to its dates
-// and to the rule.
+// certificate fetches the certificate of a signature, and holds it to the rule.
 func (p *Proxy) certificate(ctx context.Context, u *uploading, spec signature.Spec) (*signature.Certificate, error) {
 	data, err := p.Certificates.Certificate(ctx, u.image.Owner, spec.CertificateID, u.who.token)
 	if err != nil {
@@ -202,10 +206,7 @@ func (p *Proxy) certificate(ctx context.Context, u *uploading, spec signature.Sp
 		return nil, err
 	}
 	u.event.signer, u.event.notAfter, u.certificate = certificate.Fingerprint(), certificate.NotAfter, certificate.Raw
-	if err := certificate.CheckDates(p.Now()); err != nil {
-		return nil, err
-	}
-	return certificate, u.rule.CheckCertificate(spec.CertificateID, certificate)
+	return certificate, u.rule.CheckCertificate(spec.CertificateID, certificate, policy.Moment{Now: p.Now()})
 }
 
 // digests are what was computed of an upload's data.

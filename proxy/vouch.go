@@ -2,8 +2,10 @@ package proxy
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/countersign/countersign/policy"
@@ -33,6 +35,9 @@ func (p *Proxy) keys() *receipt.Keys {
 func (p *Proxy) vouched(ctx context.Context, img Image, rule *policy.Rule, exempt bool) (*receipt.Receipt, error) {
 	r, err := p.proof(img)
 	if err != nil {
+		return nil, err
+	}
+	if err := denied(rule, r); err != nil {
 		return nil, err
 	}
 	if r.Kind == receipt.Exempt {
@@ -86,13 +91,35 @@ func (p *Proxy) satisfies(r *receipt.Receipt, rule *policy.Rule) error {
 		return decision.Reason
 	}
 	certificate, err := signature.ParseCertificate(r.Certificate)
-	if err == nil {
-		err = certificate.CheckDates(p.Now())
-	}
 	if err != nil {
 		return err
 	}
-	return rule.CheckCertificate(spec.CertificateID, certificate)
+	return rule.CheckCertificate(spec.CertificateID, certificate, policy.Moment{Now: p.Now(), Verified: r.IssuedAt})
+}
+
+// denied refuses data that the policy denies by one of the digests a receipt
+// has of it.
+func denied(rule *policy.Rule, r *receipt.Receipt) error {
+	for method, value := range r.Digests {
+		digest, err := hex.DecodeString(value)
+		if err == nil {
+			err = rule.CheckDigest(signature.HashMethod(method), digest)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return deniedHash(rule, r.HashAlgo, r.HashValue)
+}
+
+// deniedHash is denied for Glance's own hash of an image's data, such as sha512.
+func deniedHash(rule *policy.Rule, algo, value string) error {
+	bits, ok := strings.CutPrefix(algo, "sha")
+	digest, err := hex.DecodeString(value)
+	if !ok || err != nil {
+		return nil // Glance says nothing that the policy could deny
+	}
+	return rule.CheckDigest(signature.HashMethod("SHA-"+bits), digest)
 }
 
 // attested makes sure that the image carries the receipt of this upload. It is

@@ -16,6 +16,9 @@ type Verifier struct {
 	hash   hash.Hash
 	size   int64
 
+	more map[HashMethod]hash.Hash       // for deny
+	deny func(HashMethod, []byte) error // nil: nothing is denied
+
 	digest []byte // nil until Verify
 	caveat string // set by Verify
 	err    error  // set by Verify
@@ -83,23 +86,48 @@ func newScheme(spec Spec, publicKey any) (scheme, error) {
 	}
 }
 
+// Deny has Verify ask about the data's digests, by each of the methods, before
+// it judges the signature. An error of ask is then its verdict. It is to be
+// called before the first Write.
+func (v *Verifier) Deny(methods []HashMethod, ask func(method HashMethod, digest []byte) error) {
+	v.deny, v.more = ask, make(map[HashMethod]hash.Hash)
+	for _, method := range methods {
+		if hash := method.Hash(); hash != 0 {
+			v.more[method] = hash.New()
+		}
+	}
+	if _, asked := v.more[v.spec.HashMethod]; asked {
+		v.more[v.spec.HashMethod] = v.hash // which is computed anyway
+	}
+}
+
 // Write adds image data. It fails only after Verify.
 func (v *Verifier) Write(p []byte) (int, error) {
 	if v.digest != nil {
 		return 0, errors.New("signature: write after the signature was judged")
 	}
 	v.size += int64(len(p))
+	for _, hash := range v.more {
+		if hash != v.hash {
+			hash.Write(p)
+		}
+	}
 	return v.hash.Write(p)
 }
 
 // Verify judges the signature over all data written. It returns nil, or a
-// *PropertyError of code signature_mismatch that also is ErrMismatch. The
-// first verdict stands: no data can be added after it.
+// *PropertyError of code signature_mismatch that also is ErrMismatch, or what
+// Deny's function said. The first verdict stands: no data can be added after it.
 func (v *Verifier) Verify() error {
 	if v.digest != nil {
 		return v.err
 	}
 	v.digest = v.hash.Sum(nil)
+	for method, hash := range v.more {
+		if v.err = v.deny(method, hash.Sum(nil)); v.err != nil {
+			return v.err
+		}
+	}
 	caveat, ok := v.scheme.verify(v.digest)
 	if !ok {
 		v.err = mismatch(v.spec, fmt.Sprintf("the %d bytes of image data", v.size), "the file that is uploaded")

@@ -526,8 +526,7 @@ func (q *question) decide(r *policy.Rule, properties map[string]string, now time
 	}
 	if q.certificate == nil {
 		// Where ids alone are trusted the certificate itself does not matter.
-		byID := !slices.ContainsFunc(r.Signers, func(s policy.Signer) bool { return s.Fingerprint != "" })
-		if err := r.CheckCertificate(spec.CertificateID, new(signature.Certificate)); byID && err != nil {
+		if err := r.CheckID(spec.CertificateID); err != nil {
 			return newDecision(policy.Decision{Action: r.Failed(), Reason: err}), ""
 		}
 		if r.Failed() == policy.Refuse {
@@ -546,10 +545,7 @@ func (q *question) judge(r *policy.Rule, spec signature.Spec, now time.Time) err
 	if err != nil {
 		return err
 	}
-	if err := certificate.CheckDates(now); err != nil {
-		return err
-	}
-	if err := r.CheckCertificate(spec.CertificateID, certificate); err != nil {
+	if err := r.CheckCertificate(spec.CertificateID, certificate, policy.Moment{Now: now}); err != nil {
 		return err
 	}
 	_, err = signature.NewVerifier(spec, certificate.PublicKey)

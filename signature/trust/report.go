@@ -29,6 +29,7 @@ const (
 	CheckLength            Check = "length"             // not too many certificates
 	CheckRevoked           Check = "revoked"            // not on its issuer's list
 	CheckRevocationUnknown Check = "revocation_unknown" // there is such a list of today
+	CheckDenied            Check = "denied"             // not on the list of those that are
 	CheckSubject           Check = "subject"            // one of the set's patterns
 	CheckKeyType           Check = "key_type"           // one of the set's
 	CheckEndorsement       Check = "endorsement"        // the set's own dates
@@ -39,7 +40,7 @@ const (
 var Checks = []Check{
 	CheckUnreadable, CheckNoIssuer, CheckSignature, CheckAlgorithm, CheckKeySize, CheckNotYetValid, CheckExpired, CheckCA,
 	CheckPathLength, CheckKeyUsage, CheckExtendedKeyUsage, CheckCriticalExtension, CheckNameConstraints, CheckPolicies,
-	CheckAnchor, CheckLoop, CheckLength, CheckRevoked, CheckRevocationUnknown, CheckSubject, CheckKeyType, CheckEndorsement,
+	CheckAnchor, CheckLoop, CheckLength, CheckRevoked, CheckRevocationUnknown, CheckDenied, CheckSubject, CheckKeyType, CheckEndorsement,
 	CheckLimit,
 }
 

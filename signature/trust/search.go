@@ -294,6 +294,8 @@ func (w *search) checkAny(position int) *Failure {
 		return w.failure(position, CheckKeySize, "%s", problem)
 	}
 	switch {
+	case slices.Contains(w.set.config.Denied, c.Fingerprint()):
+		return w.failure(position, CheckDenied, "is denied by its fingerprint")
 	case w.at.Before(c.NotBefore):
 		return w.failure(position, CheckNotYetValid, "is valid only from %s on", stamp(c.NotBefore))
 	case w.at.After(c.NotAfter):

@@ -63,6 +63,10 @@ type Config struct {
 	// every chain undecided. Without entries nothing is revoked.
 	CRLs []Entry
 
+	// Denied are the SHA-256 fingerprints, in lower-case hex, of certificates
+	// that no chain may contain.
+	Denied []string
+
 	// What is demanded of the signer. Empty members demand nothing.
 	Subjects         []Pattern           // one of these
 	KeyTypes         []signature.KeyType // one of these
