@@ -4,7 +4,7 @@ FOLDERS      = $(shell go list -tags e2e -f '{{.Dir}}' ./...)
 STACK        = e2e/stack/stack
 STATICCHECK  = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 .DEFAULT_GOAL = help
-.PHONY: help build prepare fmt fmt-check vet staticcheck unit stack e2e tempest load bench bench-docs demo test fuzz clean
+.PHONY: help build prepare fmt fmt-check vet staticcheck unit alerts stack e2e tempest load bench bench-docs demo test fuzz clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,8 @@ unit: prepare ## all tests that need nothing but Go, with the race detector
 .PHONY: chart
 chart: ## the Helm chart: lint, unit tests, the API's schemas (first time: a minute of compiling, 45 MB of modules)
 	cd e2e/kubernetes && go test -count=1 ./chart # nothing is remembered: the chart is outside of that module
+alerts: ## the chart's alerts, with promtool (once: 19 MB from Debian)
+	e2e/alerts/check
 stack: ## bring up a real Keystone, Barbican and Glance on loopback (once: two minutes)
 	$(STACK) up
 e2e: stack ## the scenarios against it, Glance under eventlet and under uWSGI; RUN=regexp chooses
@@ -41,7 +43,7 @@ bench-docs: build ## bench, and write what it found into docs/performance.md
 	go run ./e2e/bench -docs docs -before docs/performance/before.json $(BENCH)
 demo: build ## the story as a user types it: sign, upload, tamper, refuse
 	e2e/demo
-test: prepare fmt-check vet staticcheck build unit chart stack e2e ## everything that has to hold
+test: prepare fmt-check vet staticcheck build unit alerts chart stack e2e ## everything that has to hold
 fuzz: ## every fuzz target in turn, FUZZTIME each (30s)
 	@for package in $$(go list ./...); do for target in $$(go test -list '^Fuzz' $$package | grep ^Fuzz); do \
 		echo "== $$package $$target"; go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(or $(FUZZTIME),30s) $$package || exit 1; done; done

@@ -85,8 +85,7 @@ func (a *admin) ready(ctx context.Context) readiness {
 			r.Details[name] = text
 		}
 	}
-	credential := a.identities.Status(ctx)
-	a.metrics.ServiceCredential(credential == nil)
+	credential := a.tryCredential(ctx)
 	// Where nothing is enforced, nothing waits for these.
 	enforcing := a.policies.Enforcing()
 	check("service_credential", credential, enforcing)
@@ -98,6 +97,15 @@ func (a *admin) ready(ctx context.Context) readiness {
 		r.Ready, r.Checks["shutdown"] = false, "in progress"
 	}
 	return r
+}
+
+// tryCredential asks Keystone only when there is no token that still counts.
+func (a *admin) tryCredential(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	err := a.identities.Status(ctx)
+	a.metrics.ServiceCredential(err == nil)
+	return err
 }
 
 // handler answers on a listener that is on loopback, or not.
@@ -124,6 +132,7 @@ func (a *admin) handler(loopback bool) http.Handler {
 			http.Error(w, err.Error(), http.StatusUnauthorized)
 			return
 		}
+		a.tryCredential(r.Context())
 		shown.ServeHTTP(w, r)
 	})
 	return mux
