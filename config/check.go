@@ -36,6 +36,8 @@ func (c *Config) check(faults *Error) {
 		{"CERTIFICATE_TIMEOUT", c.CertificateTimeout, 100 * time.Millisecond, uwsgiSilence},
 		{"CERTIFICATE_MAX_AGE", c.CertificateMaxAge, time.Second, 7 * 24 * time.Hour},
 		{"CERTIFICATE_NEGATIVE_AGE", c.CertificateNegativeAge, 0, time.Hour},
+		{"ANCHOR_INTERVAL", c.AnchorInterval, time.Second, 24 * time.Hour},
+		{"ANCHOR_MAX_AGE", c.AnchorMaxAge, time.Minute, 30 * 24 * time.Hour},
 		{"SETTLE_TIMEOUT", c.SettleTimeout, time.Second, time.Hour},
 		{"STALL_TIMEOUT", c.StallTimeout, time.Second, 24 * time.Hour},
 		{"LINGER_TIMEOUT", c.LingerTimeout, 0, time.Hour},
@@ -80,6 +82,7 @@ func (c *Config) check(faults *Error) {
 		secretOf(Prefix+"ADMIN_TOKEN", "", c.AdminTokenFile, faults)
 	}
 	c.checkTLS(faults)
+	c.checkKeyManager(faults)
 }
 
 func (c *Config) checkListen(faults *Error) {

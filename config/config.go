@@ -102,8 +102,30 @@ type Config struct {
 	// ProbeInterval is how often Glance must show that it checks tokens.
 	ProbeInterval time.Duration `env:"PROBE_INTERVAL" envDefault:"2m" help:"How often Glance is probed: it must refuse a request without a token whose headers claim an identity. Until it does, enforced uploads are answered 503."`
 
+	// KeyManager is Barbican, Vault or File.
+	KeyManager string `env:"KEY_MANAGER" envDefault:"barbican" help:"Where the signers' certificates are: barbican, vault (as castellan writes it) or file (a directory)."`
 	// BarbicanURL is nil if the catalog decides.
-	BarbicanURL *url.URL `env:"BARBICAN_URL" help:"The key manager. Default: from the service credential's catalog."`
+	BarbicanURL *url.URL `env:"BARBICAN_URL" help:"Barbican. Default: from the service credential's catalog."`
+	// KeyDirectory is set if KeyManager is File.
+	KeyDirectory string `env:"KEY_DIRECTORY" help:"With KEY_MANAGER=file: the directory, with a file UUID.pem for each certificate. Looked at for each certificate, so that changes count within seconds."`
+	// VaultAddr is set if KeyManager is Vault. It never ends in a slash.
+	VaultAddr *url.URL `env:"VAULT_ADDR" help:"With KEY_MANAGER=vault, as all of VAULT_: where Vault is, such as https://vault.internal:8200."`
+	// VaultMount, VaultKVPath and VaultAuthPath have no slash at either end.
+	VaultMount     string `env:"VAULT_MOUNT" envDefault:"secret" help:"Where the key-value secrets engine is mounted (castellan's kv_mountpoint)."`
+	VaultKVVersion int    `env:"VAULT_KV_VERSION" envDefault:"2" help:"The engine's version, 1 or 2 (castellan's kv_version)."`
+	VaultKVPath    string `env:"VAULT_KV_PATH" help:"Path below the mount (castellan's kv_path)."`
+	VaultNamespace string `env:"VAULT_NAMESPACE" help:"Namespace in Vault Enterprise or HCP Vault."`
+	VaultCAFile    string `env:"VAULT_CA_FILE" help:"PEM certificates that may have issued Vault's certificate. Read again when it changes. Default: the system's."`
+	vaultRoots     *roots // nil for the system's
+	// VaultAuth is one of the constants.
+	VaultAuth     string `env:"VAULT_AUTH" help:"How to log in to Vault: token, approle, kubernetes or jwt."`
+	VaultAuthPath string `env:"VAULT_AUTH_PATH" help:"Where the auth method is mounted. Default: the method's name."`
+	// The files are read anew for each login, the token's for each certificate.
+	VaultTokenFile    string `env:"VAULT_TOKEN_FILE" help:"For token: file with the token. Whoever writes it renews it, such as Vault Agent."`
+	VaultRoleID       string `env:"VAULT_ROLE_ID" help:"For approle: the role's id."`
+	VaultSecretIDFile string `env:"VAULT_SECRET_ID_FILE" help:"For approle: file with the secret id, unless the role demands none."`
+	VaultRole         string `env:"VAULT_ROLE" help:"For kubernetes and jwt: the role's name."`
+	VaultJWTFile      string `env:"VAULT_JWT_FILE" help:"For jwt and kubernetes: file with the JSON Web Token. Default for kubernetes: the service account's."`
 	// CertificateTimeout bounds one fetch. It stays below 10 s, the silence
 	// after which a Glance served by uWSGI gives up an upload.
 	CertificateTimeout time.Duration `env:"CERTIFICATE_TIMEOUT" envDefault:"8s" help:"How long fetching a certificate may take; less than 10s."`
@@ -113,6 +135,12 @@ type Config struct {
 	CertificateMaxAge time.Duration `env:"CERTIFICATE_MAX_AGE" envDefault:"1h" help:"How long a certificate is kept; a withdrawn one serves this long at most."`
 	// CertificateNegativeAge may be 0: then nothing negative is remembered.
 	CertificateNegativeAge time.Duration `env:"CERTIFICATE_NEGATIVE_AGE" envDefault:"10s" help:"How long the answer 'there is no such certificate' is kept."`
+
+	// AnchorInterval is how often the certificates that the policy names are
+	// fetched again.
+	AnchorInterval time.Duration `env:"ANCHOR_INTERVAL" envDefault:"5m" help:"How often certificates that the policy names by id are fetched again; one that was withdrawn serves this long at most."`
+	// AnchorMaxAge bounds how long they serve without being confirmed.
+	AnchorMaxAge time.Duration `env:"ANCHOR_MAX_AGE" envDefault:"24h" help:"How long these serve while the key manager cannot be asked. After that the rules that need them answer 503."`
 
 	// SettleTimeout bounds the re-reading after an upload.
 	SettleTimeout time.Duration `env:"SETTLE_TIMEOUT" envDefault:"2m" help:"How long an uploaded image is re-read until it is stable."`

@@ -18,8 +18,11 @@ type Setting struct {
 
 // Table lists every variable that is read, in the order of the structs.
 func Table() []Setting {
-	return append(settings(reflect.TypeFor[Config](), Prefix), settings(reflect.TypeFor[openstack](), osPrefix)...)
+	return append(ownSettings(), settings(reflect.TypeFor[openstack](), osPrefix)...)
 }
+
+// ownSettings lists what is Countersign's own.
+func ownSettings() []Setting { return settings(reflect.TypeFor[Config](), Prefix) }
 
 func settings(t reflect.Type, prefix string) []Setting {
 	var list []Setting
@@ -64,7 +67,7 @@ func (c Config) String() string { return strings.Join(c.Masked(), "\n") }
 // checkNames refuses COUNTERSIGN_ variables that nobody reads or that hold
 // nothing: both look set and change nothing.
 func checkNames(environ map[string]string, faults *Error) {
-	known := settings(reflect.TypeFor[Config](), Prefix)
+	known := ownSettings()
 	var names []string
 	for name := range environ {
 		if strings.HasPrefix(name, Prefix) && !serviceLink(name, environ) {
