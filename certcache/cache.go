@@ -30,7 +30,7 @@ type CacheConfig struct {
 	// MaxAge is how long a certificate is kept at most: a secret that was deleted, or whose access list was narrowed,
 	// serves its project that much longer. Default 5 minutes.
 	MaxAge time.Duration
-	// NegativeAge is how long 'not found' and 'not a certificate' are kept. Default 10 seconds.
+	// NegativeAge is how long 'not found' and 'not a certificate' are kept. Default 10 seconds; negative: not at all.
 	NegativeAge time.Duration
 	// Timeout covers a whole fetch. Default 8 seconds, 9 at most.
 	Timeout time.Duration
@@ -55,6 +55,14 @@ type Cache struct {
 	stats   Stats
 }
 
+// An Expiry says when a certificate that is remembered expires.
+type Expiry struct {
+	// Owner is the project for which it was fetched, ID its UUID.
+	Owner, ID string
+	// NotAfter is the end of its validity.
+	NotAfter time.Time
+}
+
 // Stats counts since the Cache was made.
 type Stats struct {
 	// Hits were answered from memory; Misses were not: they fetched, or waited for another's fetch.
@@ -71,6 +79,7 @@ type key struct{ owner, id string }
 // entry is immutable once it is stored.
 type entry struct {
 	cert     Certificate
+	notAfter time.Time
 	err      error
 	deadline time.Time
 }
@@ -91,7 +100,7 @@ func NewCache(src Source, cfg CacheConfig) *Cache {
 	if cfg.MaxAge <= 0 {
 		cfg.MaxAge = 5 * time.Minute
 	}
-	if cfg.NegativeAge <= 0 {
+	if cfg.NegativeAge == 0 {
 		cfg.NegativeAge = 10 * time.Second
 	}
 	if cfg.Timeout <= 0 {
@@ -115,6 +124,20 @@ func (c *Cache) Stats() Stats {
 	s := c.stats
 	s.Entries = c.entries.Len()
 	return s
+}
+
+// Expiries lists the certificates whose end NotAfter could tell, in no order: those that would be fetched again, and those
+// that have expired, included.
+func (c *Cache) Expiries() []Expiry {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var list []Expiry
+	for _, k := range c.entries.Keys() {
+		if e, ok := c.entries.Peek(k); ok && !e.notAfter.IsZero() {
+			list = append(list, Expiry{Owner: k.owner, ID: k.id, NotAfter: e.notAfter})
+		}
+	}
+	return list
 }
 
 // Certificate answers from memory, or from a fetch that it starts or joins. Callers who wait for one fetch share its
@@ -171,52 +194,50 @@ func (c *Cache) join(ctx context.Context, k key, ref Ref, token [sha256.Size]byt
 	go func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.cfg.Timeout)
 		defer cancel()
-		var deadline time.Time
-		f.cert, deadline, f.err = c.fetch(ctx, ref)
-		c.land(k, f, deadline)
+		c.land(k, f, c.fetch(ctx, ref))
 	}()
 	return f, entry{}, false
 }
 
 // fetch asks the Source, looks at what it got, and says until when it may be remembered: zero means not at all.
-func (c *Cache) fetch(ctx context.Context, ref Ref) (cert Certificate, deadline time.Time, err error) {
+func (c *Cache) fetch(ctx context.Context, ref Ref) (e entry) {
 	// Out of a handler's reach a panic would end the process: here it ends the fetch.
 	defer func() {
 		if recover() != nil {
-			cert, deadline, err = Certificate{}, time.Time{}, &UnavailableError{Err: errors.New("panic while fetching")}
+			e = entry{err: &UnavailableError{Err: errors.New("panic while fetching")}}
 		}
 	}()
 	start := c.cfg.Now()
-	cert, err = c.src.Certificate(ctx, ref)
+	cert, err := c.src.Certificate(ctx, ref)
 	if err != nil {
 		if err = known(err); lasting(err) {
-			deadline = start.Add(c.cfg.NegativeAge)
+			return entry{err: err, deadline: start.Add(c.cfg.NegativeAge)}
 		}
-		return Certificate{}, deadline, err
+		return entry{err: err}
 	}
-	deadline = start.Add(c.cfg.MaxAge)
+	e = entry{cert: cert.clone(), deadline: start.Add(c.cfg.MaxAge)}
 	if !cert.Expires.IsZero() {
-		deadline = earlier(deadline, cert.Expires)
+		e.deadline = earlier(e.deadline, cert.Expires)
 	}
 	if c.cfg.NotAfter != nil {
-		notAfter, err := c.cfg.NotAfter(cert.Data)
-		if err != nil {
-			return Certificate{}, start.Add(c.cfg.NegativeAge), &NotCertificateError{Problem: err.Error(), Err: err}
+		if e.notAfter, err = c.cfg.NotAfter(cert.Data); err != nil {
+			return entry{err: &NotCertificateError{Problem: err.Error(), Err: err}, deadline: start.Add(c.cfg.NegativeAge)}
 		}
-		deadline = earlier(deadline, notAfter)
+		e.deadline = earlier(e.deadline, e.notAfter)
 	}
 	if len(cert.Data) > largest {
-		deadline = time.Time{}
+		e.deadline = time.Time{}
 	}
-	return cert.clone(), deadline, nil
+	return e
 }
 
 // land remembers what may be remembered and lets the waiting callers go.
-func (c *Cache) land(k key, f *flight, deadline time.Time) {
+func (c *Cache) land(k key, f *flight, e entry) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if k.owner != "" && c.cfg.Now().Before(deadline) {
-		c.entries.Add(k, entry{cert: f.cert, err: f.err, deadline: deadline})
+	f.cert, f.err = e.cert, e.err
+	if k.owner != "" && c.cfg.Now().Before(e.deadline) {
+		c.entries.Add(k, e)
 	}
 	if c.flights[k] == f { // an impatient caller may have started the next
 		delete(c.flights, k)

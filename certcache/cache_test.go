@@ -500,3 +500,33 @@ func TestCacheDeleted(t *testing.T) {
 		}
 	}
 }
+
+// A negative NegativeAge: that there is no certificate is asked anew each time.
+func TestCacheRemembersNothingNegative(t *testing.T) {
+	src := &shelf{}
+	c := certcache.NewCache(src, certcache.CacheConfig{NegativeAge: -1})
+	for range 3 {
+		if _, err := c.Certificate(t.Context(), reference); class(err) != "not found" {
+			t.Errorf("Certificate = %v, want not found", err)
+		}
+	}
+	if n := src.count()[uuid]; n != 3 {
+		t.Errorf("asked %d times, want 3", n)
+	}
+}
+
+// What is known about lifetimes stays known, also when the certificate would be fetched again.
+func TestCacheExpiries(t *testing.T) {
+	now := time.Now()
+	src := &shelf{}
+	end := now.Add(24 * time.Hour).Truncate(time.Second)
+	src.set(uuid, newCertificate(t, end))
+	c := certcache.NewCache(src, certcache.CacheConfig{NotAfter: notAfter, Now: func() time.Time { return now }})
+	_, _ = c.Certificate(t.Context(), reference)
+	_, _ = c.Certificate(t.Context(), certcache.Ref{Owner: ownerA, ID: missing})
+	now = now.Add(time.Hour)
+	want := certcache.Expiry{Owner: ownerA, ID: uuid, NotAfter: end}
+	if got := c.Expiries(); len(got) != 1 || got[0].Owner != want.Owner || got[0].ID != want.ID || !got[0].NotAfter.Equal(end) {
+		t.Errorf("Expiries = %v, want %v", got, want)
+	}
+}

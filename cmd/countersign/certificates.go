@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
 
 	"github.com/countersign/countersign/certcache"
 	"github.com/countersign/countersign/config"
@@ -19,32 +21,85 @@ import (
 
 // certificates turns the key manager's answers into the proxy's.
 type certificates struct {
-	cache  *certcache.Cache
-	failed atomic.Pointer[error] // what the key manager's last answer was, if it was none
+	source  *keySource
+	cache   *certcache.Cache
+	anchors *certcache.Anchors
+	failed  atomic.Pointer[error] // what the key manager's last answer was, if it was none
+	login   atomic.Pointer[error] // why we could not log in, where that is wanted
 
 	metrics *proxy.Metrics // nil: its failures are not counted
 }
 
 func newCertificates(cfg config.Config, identities *keystone.Client) *certificates {
-	endpoint := func(ctx context.Context) (string, error) { return identities.Endpoint(ctx, "key-manager") }
-	if cfg.BarbicanURL != nil {
-		endpoint = func(context.Context) (string, error) { return cfg.BarbicanURL.String(), nil }
+	source := newKeySource(cfg, identities)
+	negativeAge := min(cfg.CertificateNegativeAge, source.maxAge)
+	if negativeAge == 0 {
+		negativeAge = -1 // which is how certcache says 'not at all'
 	}
-	return &certificates{cache: certcache.NewCache(
-		certcache.NewBarbican(certcache.BarbicanConfig{Endpoint: endpoint, HTTPClient: newClient(cfg)}),
-		certcache.CacheConfig{
+	return &certificates{
+		source: source,
+		cache: certcache.NewCache(source, certcache.CacheConfig{
 			Size:        cfg.CertificateCacheSize,
-			MaxAge:      cfg.CertificateMaxAge,
-			NegativeAge: cfg.CertificateNegativeAge,
+			MaxAge:      source.maxAge,
+			NegativeAge: negativeAge,
 			Timeout:     cfg.CertificateTimeout,
-			NotAfter: func(data []byte) (time.Time, error) {
-				certificate, err := signature.ParseCertificate(data)
-				if err != nil {
-					return time.Time{}, err
-				}
-				return certificate.NotAfter, nil
-			},
-		})}
+			NotAfter:    notAfter,
+		}),
+		anchors: certcache.NewAnchors(source, certcache.AnchorsConfig{
+			Token:    source.token,
+			Interval: cfg.AnchorInterval,
+			MaxAge:   cfg.AnchorMaxAge,
+			Timeout:  cfg.CertificateTimeout,
+			NotAfter: notAfter,
+		}),
+	}
+}
+
+func notAfter(data []byte) (time.Time, error) {
+	certificate, err := signature.ParseCertificate(data)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return certificate.NotAfter, nil
+}
+
+// run does what the key manager wants done beside uploads, until ctx ends: the
+// login is kept, the policy's certificates are fetched, and those that expire
+// soon are told of.
+func (c *certificates) run(ctx context.Context, log zerolog.Logger) {
+	var group sync.WaitGroup
+	defer group.Wait()
+	group.Go(func() { c.anchors.Run(ctx) })
+	group.Go(func() { c.warn(ctx, log) })
+	if c.source.token != nil {
+		return // Barbican is asked with the callers' tokens: there is nothing to try
+	}
+	if c.source.vault != nil {
+		group.Go(func() { c.source.vault.Keep(ctx, func(err error) { c.loggedIn(err, log) }) })
+	}
+	group.Go(func() {
+		_, err := c.source.Certificate(ctx, certcache.Ref{ID: nobody})
+		var away *certcache.UnavailableError
+		if errors.As(err, &away) && ctx.Err() == nil {
+			c.note(err)
+			log.Error().Err(away.Err).Str("key_manager", c.source.texts.name).Msg("the key manager does not answer: uploads that the policy enforces are answered 503 until it does")
+		}
+	})
+}
+
+// loggedIn keeps whether we could log in, and logs what is new about that.
+func (c *certificates) loggedIn(err error, log zerolog.Logger) {
+	var now *error
+	if err != nil {
+		now = &err
+	}
+	before := c.login.Swap(now)
+	switch {
+	case err != nil && (before == nil || (*before).Error() != err.Error()):
+		log.Error().Err(err).Str("key_manager", c.source.texts.name).Msg("logging in to the key manager failed")
+	case err == nil && before != nil:
+		log.Info().Str("key_manager", c.source.texts.name).Msg("logged in to the key manager")
+	}
 }
 
 // Certificate implements proxy.Certificates.
@@ -67,8 +122,8 @@ func (c *certificates) Certificate(ctx context.Context, owner, id, token string)
 		return nil, property
 	case errors.Is(err, certcache.ErrNotFound):
 		refused.Code = proxy.CodeCertificateNotFound
-		refused.Problem = fmt.Sprintf("names %s, which the key manager does not have, or whose expiration has passed", id)
-		refused.Cure = "store the certificate in Barbican (openstack secret store --secret-type certificate) and set the property to the UUID in its href"
+		refused.Problem = fmt.Sprintf("names %s, %s", id, c.source.texts.missing)
+		refused.Cure = c.source.texts.store
 	case errors.Is(err, certcache.ErrForbidden):
 		refused.Code = proxy.CodeCertificateForbidden
 		refused.Problem = fmt.Sprintf("names %s, which the key manager does not let you read", id)
@@ -80,7 +135,7 @@ func (c *certificates) Certificate(ctx context.Context, owner, id, token string)
 	case errors.As(err, &other):
 		refused.Code = proxy.CodeCertificateUnreadable
 		refused.Problem = fmt.Sprintf("names %s, which is no certificate: %s", id, other.Problem)
-		refused.Cure = "store an X.509 certificate in PEM with --secret-type certificate"
+		refused.Cure = c.source.texts.replace
 	}
 	return nil, refused
 }
@@ -101,8 +156,10 @@ func (c *certificates) note(err error) {
 // problem is why the key manager did not answer when it was last needed, or
 // nil.
 func (c *certificates) problem() error {
-	if failed := c.failed.Load(); failed != nil {
-		return *failed
+	for _, failed := range []*error{c.login.Load(), c.failed.Load()} {
+		if failed != nil {
+			return *failed
+		}
 	}
 	return nil
 }
@@ -118,7 +175,8 @@ func (c *certificates) measure(registry prometheus.Registerer) {
 	count("countersign_certificate_fetches_total", "Questions put to the key manager: callers that wait for the same certificate share one.", func(s certcache.Stats) uint64 { return s.Fetches })
 	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "countersign_certificates_cached", Help: "Answers of the key manager that are remembered."},
 		func() float64 { return float64(c.cache.Stats().Entries) }))
-	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "countersign_key_manager_up", Help: "1 unless the key manager did not answer when it was last needed."},
+	c.measureExpiries(registry)
+	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "countersign_key_manager_up", Help: "1 unless the key manager did not answer when it was last needed, or the login there fails."},
 		func() float64 {
 			if c.problem() != nil {
 				return 0

@@ -65,6 +65,8 @@ func serve(ctx context.Context, cfg config.Config, log zerolog.Logger) error {
 	registry := newRegistry()
 	metrics := proxy.NewMetrics(registry)
 	identities := newKeystone(cfg, metrics)
+	keys := newCertificates(cfg, identities)
+	keys.metrics = metrics
 	policies, err := openPolicy(background, cfg, identities, log)
 	if err != nil {
 		return err
@@ -73,10 +75,9 @@ func serve(ctx context.Context, cfg config.Config, log zerolog.Logger) error {
 	if err != nil {
 		return err
 	}
-	keys := newCertificates(cfg, identities)
-	keys.metrics = metrics
 	policies.measure(registry)
 	keys.measure(registry)
+	go keys.run(background, log) // ends with background
 	measureTLS(registry, &cfg)
 	receipts.measure(registry)
 	stopping := new(atomic.Bool)
