@@ -18,7 +18,7 @@ const bufferSize = Tail + 48<<10
 // maxEmptyReads is how often a source may return neither data nor an error.
 const maxEmptyReads = 100
 
-// A Reader passes image data on while a Verifier sees it, and lets nobody come
+// A Reader passes image data on while a Judge sees it, and lets nobody come
 // to the end of data that does not verify:
 //
 //	source  |—————— passed on at every read ——————|—— held back ——| EOF
@@ -29,8 +29,8 @@ const maxEmptyReads = 100
 // Data shorter than the tail is held back whole. Read and Prime are for one
 // goroutine at a time.
 type Reader struct {
-	src      io.Reader
-	verifier *Verifier
+	src   io.Reader
+	judge Judge
 
 	buffer     []byte
 	start, end int   // buffer[start:end] was hashed and not passed on
@@ -38,11 +38,18 @@ type Reader struct {
 	verified   atomic.Bool
 }
 
+// Judge sees data and says in the end whether it is the right one: a Verifier,
+// or whoever knows otherwise. The error is or wraps ErrMismatch if it is not.
+type Judge interface {
+	io.Writer
+	Verify() error
+}
+
 // NewReader returns a Reader of src, which takes 64 KiB of memory however long
-// the data is. The Verifier must be fresh and belongs to
+// the data is. The Judge must be fresh and belongs to
 // the Reader until a Read has returned an error.
-func NewReader(src io.Reader, v *Verifier) *Reader {
-	return &Reader{src: src, verifier: v, buffer: make([]byte, bufferSize)}
+func NewReader(src io.Reader, j Judge) *Reader {
+	return &Reader{src: src, judge: j, buffer: make([]byte, bufferSize)}
 }
 
 // Prime blocks until there is a byte to pass on or the data has been judged.
@@ -107,7 +114,7 @@ func (r *Reader) fill() {
 	}
 
 	n, err := r.read(r.buffer[r.end:])
-	if _, werr := r.verifier.Write(r.buffer[r.end : r.end+n]); werr != nil {
+	if _, werr := r.judge.Write(r.buffer[r.end : r.end+n]); werr != nil {
 		r.err = werr
 		return
 	}
@@ -115,7 +122,7 @@ func (r *Reader) fill() {
 	switch {
 	case err == nil:
 	case err == io.EOF:
-		r.judge()
+		r.decide()
 	case errors.Is(err, io.EOF):
 		// A consumer that asks errors.Is would take it for the end.
 		r.err = fmt.Errorf("image data: %v", err)
@@ -138,9 +145,9 @@ func (r *Reader) read(p []byte) (int, error) {
 	return 0, io.ErrNoProgress
 }
 
-// judge is the only place that sets io.EOF.
-func (r *Reader) judge() {
-	if err := r.verifier.Verify(); err != nil {
+// decide is the only place that sets io.EOF.
+func (r *Reader) decide() {
+	if err := r.judge.Verify(); err != nil {
 		r.err = err
 		return
 	}
