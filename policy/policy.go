@@ -62,7 +62,8 @@ type Policy struct {
 	warnings []string
 
 	// What is true of any rule.
-	enforcing, looksAtVisibility, guardsDownloads, unknown bool
+	enforcing, looksAtVisibility, unknown bool
+	guardsDownloads                       Mode // the strictest of those that do
 }
 
 // first is, for each of Visibilities, the first rule that something is true of,
@@ -141,8 +142,9 @@ func (p *Policy) Enforcing() bool { return p.enforcing }
 // images of an owner are under one rule.
 func (p *Policy) LooksAtVisibility() bool { return p.looksAtVisibility }
 
-// GuardsDownloads reports whether any rule demands something of downloads.
-func (p *Policy) GuardsDownloads() bool { return p.guardsDownloads }
+// GuardsDownloads is the strictest mode of the rules that demand something of
+// downloads, Off where none does.
+func (p *Policy) GuardsDownloads() Mode { return p.guardsDownloads }
 
 // Undecided reports whether some name is Unknown, and so may keep images out.
 func (p *Policy) Undecided() bool { return p.unknown }
@@ -195,11 +197,13 @@ func (p *Policy) Resolve(ids map[Project]Resolution) *Policy {
 // newPolicy makes the index. A name missing from names is Unknown.
 func newPolicy(rules []*Rule, names map[Project]Resolution, now func() time.Time) *Policy {
 	p := &Policy{rules: rules, names: names, now: now, byID: make(map[string]first),
-		all: nothing, unowned: nothing, undecided: nothing, strict: nothing}
+		all: nothing, unowned: nothing, undecided: nothing, strict: nothing, guardsDownloads: Off}
 	for i, r := range rules {
 		p.enforcing = p.enforcing || r.Mode == Enforce
 		p.looksAtVisibility = p.looksAtVisibility || len(r.Visibility) > 0
-		p.guardsDownloads = p.guardsDownloads || r.Downloads != DownloadsAny
+		if r.Downloads != DownloadsAny && p.guardsDownloads != Enforce {
+			p.guardsDownloads = r.Mode
+		}
 		set := setOf(r.Visibility)
 		glass := ending{rule: i, ids: make(map[string]bool)}
 		for _, e := range r.Projects {

@@ -20,6 +20,7 @@ type changing struct{ current atomic.Pointer[policy.Policy] }
 func (c *changing) For(s policy.Subject) (*policy.Rule, error) { return c.current.Load().For(s) }
 func (c *changing) Enforcing() bool                            { return c.current.Load().Enforcing() }
 func (c *changing) LooksAtVisibility() bool                    { return c.current.Load().LooksAtVisibility() }
+func (c *changing) GuardsDownloads() policy.Mode               { return c.current.Load().GuardsDownloads() }
 
 func (c *changing) load(t testing.TB, text string) {
 	t.Helper()

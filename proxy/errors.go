@@ -72,6 +72,8 @@ const (
 	codeSettleFailed        = "settle_failed"
 	codeServiceCredential   = "service_credential_unavailable"
 	codeGlanceNotTrusted    = "glance_not_trusted"
+	codeRangeRefused        = "range_refused"
+	codeDownloadMismatch    = "download_mismatch"
 	codeReceiptMissing      = "receipt_missing"
 	codeReceiptInvalid      = "receipt_invalid"
 	codeReceiptExempt       = "receipt_exempt"
@@ -111,6 +113,8 @@ var statuses = map[string]int{
 	codeSettleFailed:        http.StatusBadGateway,
 	codeServiceCredential:   http.StatusServiceUnavailable,
 	codeGlanceNotTrusted:    http.StatusServiceUnavailable,
+	codeRangeRefused:        http.StatusForbidden,
+	codeDownloadMismatch:    http.StatusBadGateway,
 	codeReceiptMissing:      http.StatusForbidden,
 	codeReceiptInvalid:      http.StatusForbidden,
 	codeReceiptExempt:       http.StatusForbidden,

@@ -93,7 +93,7 @@ func (p *Proxy) finish(ev *event) {
 	switch {
 	case ev.route == healthPath && ev.reason == nil: // every other second, from each load balancer
 		line = p.Log.Debug()
-	case ev.status >= 500 || ev.cleanup == cleanupFailed:
+	case ev.status >= 500 || ev.cleanup == cleanupFailed || ev.reason != nil && ev.reason.Code == codeDownloadMismatch:
 		line = p.Log.Error()
 	case ev.outcome == "failure", ev.rule != nil && ev.rule.BreakGlass():
 		line = p.Log.Warn()

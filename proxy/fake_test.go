@@ -152,6 +152,8 @@ func (g *fakeGlance) image(w http.ResponseWriter, r *http.Request, project, id, 
 		g.mu.Unlock()
 		w.Header().Set("Content-Type", "application/json")
 		w.Write(text)
+	case r.Method == "GET" && rest == "file":
+		g.download(w, r, id)
 	case !own:
 		http.Error(w, "You are not permitted", http.StatusForbidden)
 	case r.Method == "PUT" && rest == "file":
@@ -206,6 +208,19 @@ func (g *fakeGlance) upload(w http.ResponseWriter, r *http.Request, img record, 
 		g.after(img)
 	}
 	w.WriteHeader(http.StatusNoContent)
+}
+
+func (g *fakeGlance) download(w http.ResponseWriter, r *http.Request, id string) {
+	data := g.stored(id)
+	if len(data) == 0 {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	if part := r.Header.Get("Content-Range"); part != "" { // which is a Range to Glance
+		r.Header.Set("Range", strings.Replace(strings.TrimSuffix(part, "/*"), " ", "=", 1))
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
 }
 
 func (g *fakeGlance) patch(w http.ResponseWriter, r *http.Request, img record) {

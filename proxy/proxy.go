@@ -23,6 +23,7 @@
 //	upload      upload.go   admit: who, which rule, which signature, which certificate
 //	guard       guard.go    forward the body, judge it, settle or discard
 //	doors       doors.go    every other way in which an image's data or meaning changes
+//	download    download.go what goes out; hide.go and conceal.go: and not past it
 //	pass        proxy.go    everything else
 package proxy
 
@@ -132,6 +133,10 @@ type Policies interface {
 	// LooksAtVisibility reports whether any rule depends on an image's
 	// visibility.
 	LooksAtVisibility() bool
+
+	// GuardsDownloads is the strictest mode of the rules that demand something
+	// of downloads, Off where none does.
+	GuardsDownloads() policy.Mode
 }
 
 // Certificates fetches a certificate with the caller's token, for an image
@@ -266,5 +271,11 @@ func (p *Proxy) answered(res *http.Response) error {
 	}
 	res.Header.Del(requestIDHeader) // ours is set already, and Glance adopted it
 	p.relink(res)
-	return taken(res)
+	if err := taken(res); err != nil {
+		return err
+	}
+	if d, ok := res.Request.Context().Value(downloadKey{}).(*downloading); ok {
+		return d.hand(res)
+	}
+	return p.hide(res)
 }

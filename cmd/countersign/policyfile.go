@@ -81,6 +81,9 @@ func (f *policyFile) Enforcing() bool { return f.current.Load().Enforcing() }
 // LooksAtVisibility implements proxy.Policies.
 func (f *policyFile) LooksAtVisibility() bool { return f.current.Load().LooksAtVisibility() }
 
+// GuardsDownloads implements proxy.Policies.
+func (f *policyFile) GuardsDownloads() policy.Mode { return f.current.Load().GuardsDownloads() }
+
 func (f *policyFile) load(ctx context.Context, data []byte) error {
 	f.seen = sha256.Sum256(data)
 	p, err := policy.Load(bytes.NewReader(data))
