@@ -69,6 +69,15 @@ func TestAListedServiceMayUploadNothing(t *testing.T) {
 	}
 }
 
+func TestAServiceDoesNotStage(t *testing.T) {
+	s := exemptingStage(t)
+	id := s.image("a", nil)
+	status, body := s.do("PUT", "/v2/images/"+id+"/stage", tokenA, bytes.NewReader(random(t, 1000)), "X-Service-Token", "token-nova")
+	if status != 403 || reason(body) != "signature_required" || s.glance.status(id) != "queued" {
+		t.Errorf("stage = %d %s and the image is %s, want 403 signature_required and queued", status, body, s.glance.status(id))
+	}
+}
+
 // What is signed is verified, whoever sends it.
 func TestAServicesSignedUploadIsVerified(t *testing.T) {
 	s := exemptingStage(t)

@@ -161,7 +161,7 @@ func (p *Proxy) judge(r *http.Request, u *uploading) (*signature.Verifier, error
 		}
 	}
 	spec, err := signature.Parse(u.image.signed())
-	if errors.Is(err, signature.ErrUnsigned) {
+	if errors.Is(err, signature.ErrUnsigned) && u.kind == receipt.Upload { // services do not stage
 		exempt, err := p.exempted(ctx, r, u.rule)
 		if err != nil {
 			return nil, err
