@@ -79,6 +79,7 @@ const (
 	codeReceiptExempt       = "receipt_exempt"
 	codeReceiptUnwritable   = "receipt_unwritable"
 	codeTooManyProperties   = "too_many_properties"
+	codeDataUnreadable      = "data_unreadable"
 
 	// Codes of the key manager's answers, for cmd, which knows both.
 	CodeCertificateNotFound    = "certificate_not_found"
@@ -120,6 +121,7 @@ var statuses = map[string]int{
 	codeReceiptExempt:       http.StatusForbidden,
 	codeReceiptUnwritable:   http.StatusServiceUnavailable,
 	codeTooManyProperties:   http.StatusRequestEntityTooLarge,
+	codeDataUnreadable:      http.StatusBadGateway,
 
 	CodeCertificateNotFound:    http.StatusBadRequest,
 	CodeCertificateForbidden:   http.StatusBadRequest,

@@ -114,7 +114,7 @@ func (g *fakeGlance) serve(w http.ResponseWriter, r *http.Request) {
 	case len(segments) >= 3:
 		g.image(w, r, project, segments[2], strings.Join(segments[3:], "/"))
 	default:
-		fmt.Fprint(w, `{"images": []}`)
+		g.list(w, r, project)
 	}
 }
 
@@ -303,7 +303,10 @@ func (g *fakeGlance) called(method string, path ...string) int {
 }
 
 // fakeKeystone knows every token that begins as ours do.
-type fakeKeystone struct{ down bool }
+type fakeKeystone struct {
+	down   bool
+	member bool // the service credential is no administrator's
+}
 
 func (k *fakeKeystone) Validate(_ context.Context, token string) (keystone.Identity, error) {
 	project, ok := strings.CutPrefix(token, "token-")
@@ -316,6 +319,9 @@ func (k *fakeKeystone) Validate(_ context.Context, token string) (keystone.Ident
 	who := keystone.Identity{UserID: "user-" + project, UserName: project, UserDomain: "Default", ProjectID: project}
 	if project == "nova" || project == "cinder" || project == "service" {
 		who.Roles = []string{"service"}
+	}
+	if project == "service" && !k.member {
+		who.Roles = append(who.Roles, "admin")
 	}
 	return who, nil
 }

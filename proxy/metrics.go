@@ -14,6 +14,7 @@ import (
 // values, or those that the policy gives it (rule): a project or an image is
 // looked up in the log. A nil *Metrics counts nothing.
 type Metrics struct {
+	scans      scanMetrics
 	requests   *prometheus.CounterVec
 	decisions  *prometheus.CounterVec
 	cleanups   *prometheus.CounterVec
@@ -85,6 +86,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "countersign_service_credential_up",
 			Help: "1 if the service credential worked when it was last needed; while 0, enforced uploads are answered 503."}),
 	}
+	m.scans = newScanMetrics(r)
 	r.MustRegister(m.requests, m.decisions, m.cleanups, m.bytes, m.duration, m.added, m.running, m.settling, m.upstream, m.signers, m.trusted, m.credential)
 	// A counter that appears with its first event has not increased.
 	for _, result := range cleanups {
