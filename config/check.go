@@ -15,6 +15,9 @@ import (
 // (its socket-timeout).
 const uwsgiSilence = 10 * time.Second
 
+// MaxScanConcurrency is how many images a scan may read at a time.
+const MaxScanConcurrency = 64
+
 // check says everything about the values that one value cannot say of itself
 // and opens every file, so that a start that succeeds serves.
 func (c *Config) check(faults *Error) {
@@ -48,6 +51,12 @@ func (c *Config) check(faults *Error) {
 	}
 	if c.CertificateCacheSize < 1 || c.CertificateCacheSize > 1_000_000 {
 		faults.add(Prefix+"CERTIFICATE_CACHE_SIZE", "is %d; expected 1 to 1000000", c.CertificateCacheSize)
+	}
+	if c.ScanInterval != 0 && c.ScanInterval < time.Minute || c.ScanInterval < 0 {
+		faults.add(Prefix+"SCAN_INTERVAL", "is %v; expected 0s, for never, or at least 1m", c.ScanInterval)
+	}
+	if c.ScanConcurrency < 1 || c.ScanConcurrency > MaxScanConcurrency {
+		faults.add(Prefix+"SCAN_CONCURRENCY", "is %d; expected 1 to %d", c.ScanConcurrency, MaxScanConcurrency)
 	}
 	if c.MaxBody < 64<<10 || c.MaxBody > 64<<20 {
 		faults.add(Prefix+"MAX_BODY", "is %v; expected 64KiB to 64MiB", c.MaxBody)

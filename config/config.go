@@ -94,6 +94,11 @@ type Config struct {
 	// receipts are written, and none is valid.
 	ReceiptKeyFiles []string `env:"RECEIPT_KEY_FILES" help:"Files with the Ed25519 keys of receipts, comma-separated: the first private key signs, all verify. Looked at as often as the policy. Make one with countersign receipt keygen. Without: no receipts, and whatever wants one is refused."`
 
+	// ScanInterval is zero for never.
+	ScanInterval time.Duration `env:"SCAN_INTERVAL" envDefault:"0s" help:"How often serve scans the images that are there already, as countersign scan does. 0s: never."`
+	// ScanConcurrency bounds what a scan reads at a time, here and in the command.
+	ScanConcurrency int `env:"SCAN_CONCURRENCY" envDefault:"2" help:"How many images a scan reads back at a time."`
+
 	// ShutdownDelay is spent serving with /readyz at 503.
 	ShutdownDelay time.Duration `env:"SHUTDOWN_DELAY" envDefault:"0s" help:"How long to go on serving after SIGTERM with /readyz at 503, so that load balancers notice."`
 	// ShutdownTimeout begins after ShutdownDelay.

@@ -42,16 +42,17 @@ func (s *scanning) verify(ctx context.Context, img Image, rule *policy.Rule) (r 
 		return r, "", err
 	}
 	signer = certificate.Fingerprint()
-	if err := certificate.CheckDates(p.Now()); err != nil {
+	if err := rule.CheckCertificate(spec.CertificateID, certificate, policy.Moment{Now: p.Now()}); err != nil {
 		return r, signer, err
 	}
-	if err := rule.CheckCertificate(spec.CertificateID, certificate); err != nil {
-		return r, signer, err
+	if err := deniedHash(rule, img.HashAlgo, img.HashValue); err != nil {
+		return r, signer, err // spares reading it
 	}
 	verifier, err := signature.NewVerifier(spec, certificate.PublicKey)
 	if err != nil {
 		return r, signer, err
 	}
+	verifier.Deny(rule.DenyMethods(), rule.CheckDigest)
 	digests, err := s.read(ctx, img, verifier)
 	if err != nil {
 		return r, signer, &unknownError{err}

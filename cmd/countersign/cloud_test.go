@@ -105,12 +105,16 @@ func (c *cloud) describe(w http.ResponseWriter, r *http.Request) {
 		}
 		images = append(images, fmt.Sprintf(entry, at.region, "http://"+r.Host+at.images))
 	}
-	fmt.Fprintf(w, `{"token": {"expires_at": "2099-01-01T00:00:00.000000Z",
+	role := "admin"
+	if r.Header.Get("X-Subject-Token") == "token-of-guest" {
+		role = "member"
+	}
+	fmt.Fprintf(w, `{"token": {"expires_at": "2099-01-01T00:00:00.000000Z", "roles": [{"id": "r1", "name": %q}],
 		"user": {"id": "u1", "name": "demo", "domain": {"id": "default", "name": "Default"}},
 		"project": {"id": %q, "name": "demo", "domain": {"id": "default", "name": "Default"}}, "catalog": [
 		{"type": "key-manager", "name": "barbican", "endpoints": [%s]},
 		{"type": "image", "name": "glance", "endpoints": [%s]}]}}`,
-		demoProject, strings.Join(keys, ", "), strings.Join(images, ", "))
+		role, demoProject, strings.Join(keys, ", "), strings.Join(images, ", "))
 }
 
 func (c *cloud) store(w http.ResponseWriter, r *http.Request) {

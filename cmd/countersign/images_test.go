@@ -38,14 +38,19 @@ type imageRecord struct {
 	data    []byte
 }
 
-// imageService serves images by id, by name, and their data. It compresses what
+// imageService serves images by id, by name, by status, and their data. It compresses what
 // a client says it can expand.
 func (c *cloud) imageService() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v2/images", func(w http.ResponseWriter, r *http.Request) {
 		list := []any{}
 		for _, img := range c.visible(r) {
-			if name := r.URL.Query().Get("name"); img.members["name"] == name || name == "in:disk" {
+			if query := r.URL.Query(); query.Has("status") {
+				if img.members["status"] != query.Get("status") || query.Get("os_hidden") == "true" {
+					continue
+				}
+				list = append(list, img.members)
+			} else if name := query.Get("name"); img.members["name"] == name || name == "in:disk" {
 				list = append(list, img.members)
 			}
 		}

@@ -71,6 +71,6 @@ Commands, flags and their values complete in bash after
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(newServe(), newKeygen(), newSign(), newVerify(), newReceipt(), newPolicy(), newEndpoint(), newPing(), newConfig(), newVersion())
+	root.AddCommand(newServe(), newKeygen(), newSign(), newVerify(), newReceipt(), newScan(), newPolicy(), newEndpoint(), newPing(), newConfig(), newVersion())
 	return root
 }

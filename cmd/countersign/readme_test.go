@@ -182,7 +182,7 @@ func TestCommandsInDocuments(t *testing.T) {
 			}
 		}
 		joined := strings.ReplaceAll(text, "\\\n", " ")
-		for _, line := range regexp.MustCompile("(?m)(?:^|[`/ ])countersign ((?:serve|keygen|sign|verify|receipt [a-z]+|policy [a-z]+|config|version)\\b[^`\n|)]*)").FindAllStringSubmatch(joined, -1) {
+		for _, line := range regexp.MustCompile("(?m)(?:^|[`/ ])countersign ((?:serve|keygen|sign|verify|receipt [a-z]+|scan|policy [a-z]+|config|version)\\b[^`\n|)]*)").FindAllStringSubmatch(joined, -1) {
 			commands++
 			command, rest, err := newRoot().Find(strings.Fields(line[1]))
 			if err != nil || command.Name() == "countersign" {

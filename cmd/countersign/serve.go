@@ -113,6 +113,9 @@ func serve(ctx context.Context, cfg config.Config, log zerolog.Logger) error {
 	_ = handler.Probe(probing) // Watch says what is wrong
 	probed()
 	go handler.Watch(background, cfg.ProbeInterval) // ends with background
+	if cfg.ScanInterval > 0 {
+		go handler.WatchImages(background, cfg.ScanInterval, cfg.ScanConcurrency) // likewise
+	}
 	admin := &admin{policies: policies, proxy: handler, identities: identities, metrics: metrics, registry: registry, keys: keys, receipts: receipts, stopping: stopping,
 		tokenFile: cfg.AdminTokenFile}
 	adminDone, err := admin.serve(background, cfg, log)
