@@ -1,10 +1,10 @@
 # One line a target; `make help` lists them. CI runs `make test`.
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
-FOLDERS      = $(shell go list -tags e2e -f '{{.Dir}}' ./...)
+FOLDERS      = $(shell go list -tags e2e,vault -f '{{.Dir}}' ./...) e2e/vault/server
 STACK        = e2e/stack/stack
 STATICCHECK  = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 .DEFAULT_GOAL = help
-.PHONY: help build prepare fmt fmt-check vet staticcheck unit alerts stack e2e tempest load bench bench-docs demo test fuzz clean
+.PHONY: help build prepare fmt fmt-check vet staticcheck unit alerts stack e2e e2e-vault tempest load bench bench-docs demo test fuzz clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,9 +17,9 @@ fmt: ## format the Go code
 fmt-check: ## fail where it is not formatted
 	@unformatted=$$(gofmt -s -l $(FOLDERS)); test -z "$$unformatted" || { echo "not formatted (make fmt): $$unformatted"; exit 1; }
 vet: ## go vet, scenarios included
-	go vet -tags e2e ./...
+	go vet -tags e2e,vault ./...
 staticcheck: ## staticcheck, scenarios included
-	$(STATICCHECK) -tags e2e ./...
+	$(STATICCHECK) -tags e2e,vault ./...
 unit: prepare ## all tests that need nothing but Go, with the race detector
 	go test -race ./...
 .PHONY: chart
@@ -31,6 +31,11 @@ stack: ## bring up a real Keystone, Barbican and Glance on loopback (once: two m
 	$(STACK) up
 e2e: stack ## the scenarios against it, Glance under eventlet and under uWSGI; RUN=regexp chooses
 	go test -count=1 -timeout 30m -tags e2e -run '$(RUN)' ./e2e/...
+e2e-vault: export VAULT_SERVER = $(or $(E2E_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/countersign)/e2e/vault
+e2e-vault: ## certificates in a real Vault, as castellan keeps them; the first time Vault is built, which takes long
+	$(STACK) root
+	cd e2e/vault/server && go build -trimpath -ldflags '-s -w' -o $(VAULT_SERVER) .
+	go test -count=1 -tags vault ./e2e/vault
 tempest: stack build ## Tempest's image tests, straight and through Countersign, compared; under both servers
 	e2e/stack/tempest-compare RegionOne RegionProxy
 	e2e/stack/tempest-compare RegionUwsgi RegionProxyUwsgi
