@@ -190,7 +190,7 @@ func (p *Policy) Resolve(ids map[Project]Resolution) *Policy {
 		names[name] = r
 	}
 	resolved := newPolicy(p.rules, names, p.now)
-	resolved.sets, resolved.denied = p.sets, p.denied
+	resolved.sets, resolved.loaded, resolved.denied = p.sets, p.loaded, p.denied
 	return resolved
 }
 

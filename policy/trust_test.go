@@ -136,7 +136,7 @@ func TestTrustSets(t *testing.T) {
 	loaded := p.With(material)
 	expect(t, "all loaded", only(t, loaded).CheckCertificate(pinned, stranger.signer(t), now), policy.CodeSignerNotTrusted, signature.PropertyCertificate)
 	expect(t, "resolved since", only(t, loaded.Resolve(nil)).CheckCertificate(pinned, leaf.signer(t), now), "", "")
-	if states := loaded.Sets(); len(states) != 1 || states[0].Name != "corp" || len(states[0].Certificates) != 2 || len(states[0].Problems) != 1 || len(states[0].Missing) != 0 {
+	if states := loaded.Resolve(nil).Sets(); len(states) != 1 || states[0].Name != "corp" || len(states[0].Certificates) != 2 || len(states[0].Problems) != 1 || len(states[0].Missing) != 0 {
 		t.Errorf("Sets() = %+v", states)
 	}
 	expect(t, "the policy before", only(t, p).CheckCertificate(pinned, leaf.signer(t), now), policy.CodeAnchorsUnavailable, signature.PropertyCertificate)

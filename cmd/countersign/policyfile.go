@@ -26,11 +26,13 @@ type policyFile struct {
 	current atomic.Pointer[policy.Policy]
 	path    string
 	names   projectNames
+	anchors anchorSource // nil: no key manager
 	log     zerolog.Logger
 
 	// Owned by the watching goroutine after open:
-	seen [sha256.Size]byte
-	on   []*policy.Rule // break-glass rules that were on when last looked at
+	seen     [sha256.Size]byte
+	material [sha256.Size]byte // of what trust sets name outside of the file
+	on       []*policy.Rule    // break-glass rules that were on when last looked at
 
 	failed atomic.Pointer[error]
 	loads  atomic.Int64
@@ -54,8 +56,12 @@ type projectNames interface {
 // a ConfigMap's symbolic links are swapped, so the content is compared and not
 // the time. A file that is set but cannot be read, or is wrong, is an error now;
 // later the last good one stays in force.
-func openPolicy(ctx context.Context, cfg config.Config, names projectNames, log zerolog.Logger) (*policyFile, error) {
-	f := &policyFile{path: cfg.PolicyFile, names: names, log: log}
+//
+// The same goes for what trust sets name: files are looked at as often, and
+// anchors, which may be nil, tell when theirs change. Of that nothing is an
+// error: a set without its certificates vouches for nobody.
+func openPolicy(ctx context.Context, cfg config.Config, names projectNames, anchors anchorSource, log zerolog.Logger) (*policyFile, error) {
+	f := &policyFile{path: cfg.PolicyFile, names: names, anchors: anchors, log: log}
 	if f.path == "" {
 		f.current.Store(policy.Default())
 		log.Warn().Msg("no policy is set (COUNTERSIGN_POLICY_FILE): every upload is audited, none is refused")
@@ -90,12 +96,18 @@ func (f *policyFile) load(ctx context.Context, data []byte) error {
 	if err != nil {
 		return err
 	}
-	f.current.Store(f.resolve(ctx, p))
+	if f.anchors != nil {
+		fetching, done := context.WithTimeout(ctx, anchorsAtOnce)
+		f.anchors.Load(fetching, p.Needs().Certificates)
+		done()
+	}
+	f.current.Store(f.resolve(ctx, f.equip(p, f.gather(p))))
 	f.loads.Add(1)
 	f.failed.Store(nil)
 	f.inForce.Store(&generation{hex.EncodeToString(f.seen[:]), time.Now()})
 	f.log.Info().Str("file", f.path).Int("rules", len(p.Rules())).Hex("sha256", f.seen[:]).Msg("policy in force")
 	f.breakGlass(true)
+	f.expiring()
 	return nil
 }
 
@@ -135,13 +147,24 @@ func (f *policyFile) watch(ctx context.Context, interval, refresh time.Duration)
 	defer unknown.Stop()
 	remind := time.NewTicker(breakGlassReminder)
 	defer remind.Stop()
+	expiry := time.NewTicker(expiryReminder)
+	defer expiry.Stop()
+	var changes <-chan struct{}
+	if f.anchors != nil {
+		changes = f.anchors.Changes()
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-look.C:
 			f.look(ctx)
+			f.refresh()
 			f.breakGlass(false)
+		case <-changes:
+			f.refresh()
+		case <-expiry.C:
+			f.expiring()
 		case <-remind.C:
 			f.breakGlass(true)
 		case <-names.C:
@@ -207,7 +230,7 @@ func (f *policyFile) measure(registry prometheus.Registerer) {
 				}
 				return 1
 			}),
-		breakGlassGauge{f}, policyInForce{f})
+		breakGlassGauge{f}, policyInForce{f}, anchorExpiry{f})
 }
 
 // breakGlassGauge tells of each break-glass rule in the policy whether it is on.

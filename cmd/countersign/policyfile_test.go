@@ -65,7 +65,7 @@ func watched(t *testing.T, path string, names projectNames, log *bytes.Buffer) *
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
 	cfg := config.Config{PolicyFile: path, PolicyInterval: time.Second, ProjectRefresh: time.Hour}
-	f, err := openPolicy(ctx, cfg, names, zerolog.New(log))
+	f, err := openPolicy(ctx, cfg, names, nil, zerolog.New(log))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -234,7 +234,7 @@ func TestPolicyNames(t *testing.T) {
 // error.
 func TestPolicyAtStart(t *testing.T) {
 	var log bytes.Buffer
-	f, err := openPolicy(t.Context(), config.Config{}, newIdentityService(""), zerolog.New(&log))
+	f, err := openPolicy(t.Context(), config.Config{}, newIdentityService(""), nil, zerolog.New(&log))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -250,7 +250,7 @@ func TestPolicyAtStart(t *testing.T) {
 		broken + ".not": "no such file",
 	} {
 		cfg := config.Config{PolicyFile: path, PolicyInterval: time.Second, ProjectRefresh: time.Hour}
-		f, err := openPolicy(t.Context(), cfg, newIdentityService(""), zerolog.Nop())
+		f, err := openPolicy(t.Context(), cfg, newIdentityService(""), nil, zerolog.Nop())
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("openPolicy(%q) = %v, %v, want an error with %q", path, f, err, want)
 		}
@@ -332,7 +332,7 @@ func TestSameSentence(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "policy.yaml")
 			save(t, path, text)
-			_, atStart := openPolicy(t.Context(), config.Config{PolicyFile: path}, nil, zerolog.Nop())
+			_, atStart := openPolicy(t.Context(), config.Config{PolicyFile: path}, nil, nil, zerolog.Nop())
 			checked := newPolicyCheck()
 			checked.SetArgs([]string{path})
 			checked.SilenceErrors, checked.SilenceUsage = true, true

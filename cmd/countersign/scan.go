@@ -173,10 +173,12 @@ func (s *scanCommand) check() error {
 // newScanner is a proxy that serves nobody: the same eyes and hands.
 func newScanner(ctx context.Context, cfg config.Config, log zerolog.Logger) (*proxy.Proxy, *receiptKeys, error) {
 	identities := newKeystone(cfg, nil)
-	policies, err := openPolicy(ctx, cfg, identities, log)
+	keys := newCertificates(cfg, identities)
+	policies, err := openPolicy(ctx, cfg, identities, keys.anchors, log)
 	if err != nil {
 		return nil, nil, err
 	}
+	go keys.anchors.Run(ctx) // ends with ctx
 	receipts, err := openReceiptKeys(ctx, cfg, log)
 	if err != nil {
 		return nil, nil, err
@@ -185,7 +187,7 @@ func newScanner(ctx context.Context, cfg config.Config, log zerolog.Logger) (*pr
 		Glance:        cfg.GlanceURL,
 		Transport:     newTransport(glanceDialer{&cfg}),
 		Policies:      policies,
-		Certificates:  newCertificates(cfg, identities),
+		Certificates:  keys,
 		Identities:    identities,
 		Receipts:      receipts,
 		PropertyQuota: cfg.GlancePropertyQuota,

@@ -67,7 +67,7 @@ func serve(ctx context.Context, cfg config.Config, log zerolog.Logger) error {
 	identities := newKeystone(cfg, metrics)
 	keys := newCertificates(cfg, identities)
 	keys.metrics = metrics
-	policies, err := openPolicy(background, cfg, identities, log)
+	policies, err := openPolicy(background, cfg, identities, keys.anchors, log)
 	if err != nil {
 		return err
 	}
