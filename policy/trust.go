@@ -67,7 +67,7 @@ func (l *loader) trustSets(n *yaml.Node) []*TrustSet {
 	var sets []*TrustSet
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := target(n.Content[i]), target(n.Content[i+1])
-		s := &TrustSet{Line: key.Line}
+		s := &TrustSet{Line: key.Line, Config: trust.Config{Mode: trust.Root}}
 		s.Name = l.label(key, "trust", 64, "")
 		if slices.ContainsFunc(sets, func(other *TrustSet) bool { return other.Name == s.Name }) {
 			l.wrong(key.Line, "trust", "has the set %q twice; remove one of them", s.Name)
@@ -295,6 +295,8 @@ func (s *TrustSet) load(m Material, denied *Denials) *anchors {
 // SetState is a trust set as it is loaded.
 type SetState struct {
 	Name         string
+	Line         int // where it begins in the file
+	Mode         trust.Mode
 	Certificates []*signature.Certificate
 	Problems     []trust.Problem // what is listed and cannot be used
 	Missing      []string        // what is listed and was not loaded
@@ -303,8 +305,8 @@ type SetState struct {
 // Sets lists the trust sets in the order of the file.
 func (p *Policy) Sets() []SetState {
 	var list []SetState
-	for _, a := range p.loaded {
-		state := SetState{Name: a.name, Missing: slices.Clone(a.missing)}
+	for i, a := range p.loaded {
+		state := SetState{Name: a.name, Line: p.sets[i].Line, Mode: p.sets[i].Config.Mode, Missing: slices.Clone(a.missing)}
 		if a.set != nil {
 			state.Certificates = a.set.Certificates()
 			for _, problem := range a.set.Problems() {

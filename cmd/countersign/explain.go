@@ -39,8 +39,11 @@ too, are looked up in Keystone with the credential that the openstack client use
 (OS_*, or OS_CLOUD for clouds.yaml). Without one, or without the right to list
 projects, what depends on a name stays undecided; your own project needs no right.
 
-A rule that enforces also judges the certificate; give it with --certificate, as it
-is not fetched. The signature itself is not verified: see countersign verify.
+A rule that enforces also judges the certificate; give it with --certificate: its
+file, or its UUID in the key manager, from where it and the trust sets' certificates
+are then fetched with the same credential. If trust sets are asked, every chain that
+was tried is drawn, with the check that failed. The signature itself is not
+verified: see countersign verify.
 
 The exit code is 0 if an upload would be admitted, 1 if it would be refused, and 2
 if that is undecided or, in mode enforce, was not asked with --property or
@@ -52,6 +55,9 @@ if that is undecided or, in mode enforce, was not asked with --property or
   openstack image show -f json disk > disk.json
   countersign policy explain policy.yaml --project prod --domain Default \
     --properties disk.json --certificate certificate.pem
+
+  # Why is this signer not trusted?
+  countersign policy explain policy.yaml --project prod --domain Default --certificate certificate.pem
 
   # Would an unsigned image pass?
   countersign policy explain policy.yaml --project prod --domain Default --property os_type=linux`,
@@ -67,7 +73,7 @@ if that is undecided or, in mode enforce, was not asked with --property or
 	flags.BoolVar(&q.unowned, "unowned", false, "the image has no owner")
 	flags.StringVar(&q.visibility, "visibility", "", "the image's `visibility`: "+alternatives(policy.Visibilities)+"; a shared image without members is private")
 	q.given.register(cmd)
-	flags.StringVar(&q.certificateFile, "certificate", "", "the signer's X.509 certificate, a `file` in PEM or DER")
+	flags.StringVar(&q.certificateFile, "certificate", "", "the signer's X.509 certificate: a `file` in PEM or DER, or its UUID in the key manager")
 	flags.StringVar(&q.format, "format", explainFormats[0], "text or json")
 	for _, err := range []error{
 		cmd.MarkFlagFilename("certificate", "pem", "crt", "cer", "der"),
@@ -103,7 +109,9 @@ type question struct {
 	certificateFile string
 	format          string
 
-	certificate []byte // nil without certificateFile
+	certificate   []byte // nil without certificateFile
+	certificateID string // if it is the key manager's
+	missing       map[string]error
 }
 
 func (q *question) run(cmd *cobra.Command, args []string) error {
@@ -131,10 +139,8 @@ func (q *question) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	if q.certificateFile != "" {
-		if q.certificate, err = os.ReadFile(q.certificateFile); err != nil {
-			return err
-		}
+	if err := q.fetch(cmd.Context(), &p, folderOf(file)); err != nil {
+		return err
 	}
 	if p.LooksAtVisibility() {
 		x.Visibility = policy.Visibility(q.visibility)
@@ -154,7 +160,9 @@ func (q *question) run(cmd *cobra.Command, args []string) error {
 	rule := x.choose(p)
 	if rule != nil {
 		x.Rule = newDemands(rule)
-		x.Decision, x.Undecided = q.decide(rule, properties, time.Now())
+		now := time.Now()
+		x.Decision, x.Undecided = q.decide(rule, properties, now)
+		x.Chains = q.chains(rule, now)
 	}
 	if q.format == "json" {
 		text, err := json.MarshalIndent(x, "", "  ")
@@ -189,10 +197,70 @@ func (q *question) check(cmd *cobra.Command) error {
 		return errors.New("--domain is for the project's name, which is not given")
 	case q.visibility != "" && !slices.Contains(policy.Visibilities, policy.Visibility(q.visibility)):
 		return fmt.Errorf("--visibility %q is not known; write %s", q.visibility, alternatives(policy.Visibilities))
-	case q.certificateFile != "" && q.given.none():
-		return errors.New("--certificate is judged together with the properties; give them with --properties or --property")
 	}
 	return nil
+}
+
+// fetch reads the certificate, and gives the policy what its trust sets name:
+// files from folder, and certificates from the key manager if one is asked
+// anyway.
+func (q *question) fetch(ctx context.Context, p **policy.Policy, folder string) error {
+	var anchor func(string) ([]byte, error)
+	id, err := uuid.Parse(q.certificateFile)
+	_, noFile := os.Stat(q.certificateFile)
+	switch {
+	case q.certificateFile == "":
+	case err == nil && noFile != nil:
+		s, err := openSession(ctx)
+		if err != nil {
+			return err
+		}
+		q.certificateID = id.String()
+		if q.certificate, err = s.certificate(ctx, q.certificateID); err != nil {
+			return err
+		}
+		anchor = func(id string) ([]byte, error) { return s.certificate(ctx, id) }
+	default:
+		if q.certificate, err = os.ReadFile(q.certificateFile); err != nil {
+			return err
+		}
+	}
+	m := newMaterial((*p).Needs(), folder, anchor)
+	*p = (*p).With(m.Material)
+	q.missing = m.missing
+	return nil
+}
+
+// chain is what a trust set of the rule says of the certificate.
+type chain struct {
+	Set      string   `json:"trust_set"`
+	Accepted bool     `json:"accepted"`
+	Missing  []string `json:"not_loaded,omitempty"`
+	Tree     []string `json:"tree"` // lines to be shown one below the other
+}
+
+// chains asks every trust set of the rule about the certificate.
+func (q *question) chains(r *policy.Rule, now time.Time) []chain {
+	if q.certificate == nil || r.Mode == policy.Off {
+		return nil
+	}
+	certificate, err := signature.ParseCertificate(q.certificate)
+	if err != nil {
+		return nil // said by the decision
+	}
+	var list []chain
+	for _, attempt := range r.Attempts(certificate, policy.Moment{Now: now}) {
+		c := chain{Set: attempt.Set}
+		for _, name := range attempt.Missing {
+			c.Missing = append(c.Missing, fmt.Sprintf("%s: %v", name, q.missing[name]))
+		}
+		if attempt.Report != nil {
+			c.Accepted = attempt.Report.Err() == nil
+			c.Tree = strings.Split(strings.TrimSuffix(attempt.Report.Draw(), "\n"), "\n")
+		}
+		list = append(list, c)
+	}
+	return list
 }
 
 // owner is whose image is asked about.
@@ -325,6 +393,7 @@ type explanation struct {
 	Rule       *demands          `json:"rule"`       // null if undecided, or if there is none
 	Decision   *decision         `json:"decision"`   // null if undecided, or not asked
 	Undecided  string            `json:"undecided,omitempty"`
+	Chains     []chain           `json:"chains,omitempty"` // of the certificate, by the rule's trust sets
 }
 
 // considered is a rule that was looked at.
@@ -434,11 +503,12 @@ type demands struct {
 	Line        int                    `json:"line"`
 	Mode        policy.Mode            `json:"mode"`
 	AnySigner   bool                   `json:"any_signer"`
-	Signers     []string               `json:"signers"` // UUIDs in the key manager, or "SHA-256 " and a fingerprint
+	Signers     []string               `json:"signers"` // UUIDs in the key manager, "SHA-256 " and a fingerprint, or "trust " and a set
 	KeyTypes    []signature.KeyType    `json:"key_types"`
 	HashMethods []signature.HashMethod `json:"hash_methods"`
 	MinRSABits  int                    `json:"min_rsa_bits"`
 	OnFailure   policy.OnFailure       `json:"on_failure"`
+	Expired     policy.Expired         `json:"expired"`
 	Visibility  []policy.Visibility    `json:"visibility,omitempty"` // every one if empty
 	Import      policy.ImportMode      `json:"import"`
 	Downloads   policy.Downloads       `json:"downloads"`
@@ -463,7 +533,7 @@ type breakGlass struct {
 
 func newDemands(r *policy.Rule) *demands {
 	d := &demands{Name: r.Name, Line: r.Line, Mode: r.Mode, AnySigner: r.AnySigner, Signers: []string{},
-		KeyTypes: r.KeyTypes, HashMethods: r.HashMethods, MinRSABits: r.MinRSABits, OnFailure: r.OnFailure,
+		KeyTypes: r.KeyTypes, HashMethods: r.HashMethods, MinRSABits: r.MinRSABits, OnFailure: r.OnFailure, Expired: r.Expired,
 		Visibility: r.Visibility, Import: r.Import, Downloads: r.Downloads, Ranges: r.Ranges, Unverified: r.Unverified}
 	if r.BreakGlass() {
 		d.BreakGlass = &breakGlass{r.Until, r.Sponsor, r.Reason}
@@ -475,9 +545,12 @@ func newDemands(r *policy.Rule) *demands {
 		}
 	}
 	for _, s := range r.Signers {
-		if s.CertificateID != "" {
+		switch {
+		case s.CertificateID != "":
 			d.Signers = append(d.Signers, s.CertificateID)
-		} else {
+		case s.Trust != "":
+			d.Signers = append(d.Signers, "trust "+s.Trust)
+		default:
 			d.Signers = append(d.Signers, "SHA-256 "+s.Fingerprint)
 		}
 	}
@@ -517,6 +590,9 @@ func (q *question) decide(r *policy.Rule, properties map[string]string, now time
 		return newDecision(policy.Decision{Action: policy.Pass}), ""
 	}
 	if q.given.none() {
+		if err := q.distrust(r, now); err != nil {
+			return newDecision(policy.Decision{Action: r.Failed(), Reason: err}), ""
+		}
 		return nil, "what is decided depends on the image's properties; give them with --properties or --property"
 	}
 	spec, err := signature.Parse(properties)
@@ -552,6 +628,22 @@ func (q *question) judge(r *policy.Rule, spec signature.Spec, now time.Time) err
 	return err
 }
 
+// distrust is why the rule would refuse the certificate whatever it signed; nil
+// if there is none to judge.
+func (q *question) distrust(r *policy.Rule, now time.Time) error {
+	if q.certificate == nil {
+		return nil
+	}
+	certificate, err := signature.ParseCertificate(q.certificate)
+	if err != nil {
+		return err
+	}
+	if q.certificateID == "" && slices.ContainsFunc(r.Signers, func(s policy.Signer) bool { return s.CertificateID != "" }) {
+		return nil // it may be the one that is listed by its id
+	}
+	return r.CheckCertificate(q.certificateID, certificate, policy.Moment{Now: now})
+}
+
 // write is the explanation for people.
 func (x *explanation) write(w io.Writer) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
@@ -575,6 +667,7 @@ func (x *explanation) write(w io.Writer) error {
 			fmt.Fprintf(table, "hash methods\t%s\n", some(r.HashMethods, len(signature.HashMethods)))
 			fmt.Fprintf(table, "RSA keys\tof %d bits or more\n", r.MinRSABits)
 			fmt.Fprintf(table, "on failure\t%s\n", r.OnFailure)
+			fmt.Fprintf(table, "expired\t%s\n", r.Expired)
 			fmt.Fprintf(table, "import\t%s\n", r.Import)
 			fmt.Fprintf(table, "downloads\t%s\n", r.Downloads)
 			if r.Ranges {
@@ -590,6 +683,15 @@ func (x *explanation) write(w io.Writer) error {
 		}
 		if err := table.Flush(); err != nil {
 			return err
+		}
+	}
+	for _, c := range x.Chains {
+		fmt.Fprintf(w, "\ntrust set %s:\n", c.Set)
+		for _, missing := range c.Missing {
+			fmt.Fprintf(w, "not loaded: %s\n", printable(missing))
+		}
+		for _, line := range c.Tree {
+			fmt.Fprintln(w, printable(line))
 		}
 	}
 	if d := x.Decision; d != nil {

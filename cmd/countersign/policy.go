@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -61,10 +62,15 @@ func checkPolicy(cmd *cobra.Command, file string) error {
 	case err != nil:
 		return err
 	}
+	m := newMaterial(p.Needs(), folderOf(file), nil)
+	p = p.With(m.Material)
 	if err := showRules(cmd.OutOrStdout(), p.Rules()); err != nil {
 		return err
 	}
-	for _, doubt := range doubts(p) {
+	if err := showSets(cmd.OutOrStdout(), p.Sets()); err != nil {
+		return err
+	}
+	for _, doubt := range append(doubts(p), setDoubts(p, m, time.Now())...) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s:%d: warning: %s\n", file, doubt.line, doubt.text)
 	}
 	return nil
@@ -113,12 +119,58 @@ func showRules(w io.Writer, rules []*policy.Rule) error {
 	return table.Flush()
 }
 
+// folderOf is where relative paths in a policy begin.
+func folderOf(file string) string {
+	if file == "-" {
+		return "."
+	}
+	return filepath.Dir(file)
+}
+
+// showSets writes a table with a line for each trust set, if there are any.
+func showSets(w io.Writer, sets []policy.SetState) error {
+	if len(sets) == 0 {
+		return nil
+	}
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "\nTRUST SET\tMODE\tCERTIFICATES\tNOT LOADED")
+	for _, s := range sets {
+		fmt.Fprintf(table, "%s\t%s\t%d\t%d\n", s.Name, s.Mode, len(s.Certificates), len(s.Missing))
+	}
+	return table.Flush()
+}
+
+// setDoubts are about what trust sets name outside of the file, in the order of
+// the file. Certificates in the key manager are the proxy's to fetch.
+func setDoubts(p *policy.Policy, m *material, now time.Time) []doubt {
+	var list []doubt
+	for _, s := range p.Sets() {
+		for _, name := range s.Missing {
+			if !slices.Contains(p.Needs().Certificates, name) {
+				list = append(list, doubt{s.Line, printable(fmt.Sprintf("trust set %q lacks %s, so that signers which nothing else trusts are answered 503: %v", s.Name, name, m.missing[name]))})
+			}
+		}
+		for _, problem := range s.Problems {
+			list = append(list, doubt{s.Line, printable(fmt.Sprintf("trust set %q: %s", s.Name, problem))})
+		}
+		for _, c := range s.Certificates {
+			if c.NotAfter.Before(now.Add(anchorExpiresSoon)) {
+				list = append(list, doubt{s.Line, printable(fmt.Sprintf("trust set %q has %s, which ends at %s; add its successor", s.Name, c.Subject, c.NotAfter.UTC().Format(time.RFC3339)))})
+			}
+		}
+	}
+	return list
+}
+
 // besides is what a rule says that most do not.
 func besides(r *policy.Rule) string {
 	var list []string
 	add := func(format string, args ...any) { list = append(list, fmt.Sprintf(format, args...)) }
 	if len(r.Visibility) > 0 {
 		add("only %s images", alternatives(r.Visibility))
+	}
+	if r.Expired != policy.ExpiredRefuse {
+		add("expired %s", r.Expired)
 	}
 	if r.BreakGlass() {
 		add("until %s by %s: %s", r.Until.Format(time.RFC3339), r.Sponsor, r.Reason)
@@ -181,9 +233,12 @@ func signers(r *policy.Rule) string {
 	}
 	var list []string
 	for _, s := range r.Signers {
-		if s.CertificateID != "" {
+		switch {
+		case s.CertificateID != "":
 			list = append(list, s.CertificateID)
-		} else {
+		case s.Trust != "":
+			list = append(list, "trust "+s.Trust)
+		default:
 			list = append(list, "SHA-256 "+s.Fingerprint[:16]+"…")
 		}
 	}

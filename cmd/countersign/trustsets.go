@@ -47,8 +47,8 @@ type material struct {
 }
 
 // newMaterial reads what is needed. Relative paths begin at folder; ids are
-// missing where there are no anchors.
-func newMaterial(needs policy.Needs, folder string, from anchorSource) *material {
+// missing where there is nobody to ask.
+func newMaterial(needs policy.Needs, folder string, anchor func(id string) ([]byte, error)) *material {
 	m := &material{missing: make(map[string]error)}
 	m.Certificates, m.Files = make(map[string][]byte), make(map[string][][]byte)
 	sum := sha256.New()
@@ -67,8 +67,8 @@ func newMaterial(needs policy.Needs, folder string, from anchorSource) *material
 	}
 	for _, id := range needs.Certificates {
 		data, err := []byte(nil), errors.New("there is no key manager to ask")
-		if from != nil {
-			data, err = from.Anchor(id)
+		if anchor != nil {
+			data, err = anchor(id)
 		}
 		if err != nil {
 			m.missing[id] = err
@@ -145,7 +145,11 @@ func readAnchor(path string) ([]byte, error) {
 
 // gather reads what a policy names outside of its file.
 func (f *policyFile) gather(p *policy.Policy) *material {
-	return newMaterial(p.Needs(), filepath.Dir(f.path), f.anchors)
+	var anchor func(id string) ([]byte, error)
+	if f.anchors != nil {
+		anchor = f.anchors.Anchor
+	}
+	return newMaterial(p.Needs(), filepath.Dir(f.path), anchor)
 }
 
 // equip gives a policy what its trust sets name, as far as it is there.
