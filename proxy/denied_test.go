@@ -92,3 +92,15 @@ func TestDeniedCertificate(t *testing.T) {
 		t.Errorf("reactivate = %d %s, want it done", status, body)
 	}
 }
+
+// What a trust set lacks today is no verdict: a scan leaves the image alone.
+func TestScanWithoutAnchors(t *testing.T) {
+	rules := new(changing)
+	rules.load(t, "trust:\n  corp: {files: [nowhere]}\nrules: [{projects: all, mode: enforce, unverified: delete, signers: [trust: corp]}]\n")
+	s := newScanStage(t, func(c *proxy.Config) { c.Policies = rules })
+	data := random(t, 100)
+	id := s.has("x", data, signed(t, data))
+	if f := s.scan(proxy.Scan{})[id]; f.Verdict != proxy.Undecided || code(f) != "anchors_unavailable" || f.Action != proxy.None {
+		t.Errorf("scan: %s %s %s, want %s anchors_unavailable", f.Verdict, code(f), f.Action, proxy.Undecided)
+	}
+}
