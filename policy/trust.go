@@ -397,6 +397,9 @@ func (r *Rule) CheckID(id string) error {
 }
 
 func (r *Rule) notListed(id string) *Refusal {
+	if id == "" {
+		id = "a certificate" // of no secret yet
+	}
 	return &Refusal{
 		Code:     CodeSignerNotTrusted,
 		Property: signature.PropertyCertificate,
