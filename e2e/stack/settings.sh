@@ -12,6 +12,7 @@
 : "${GLANCE_DEBUG:=false}"      # true: Glance logs at debug level
 : "${SERVICE_ROLES:=admin service}" # roles of the user countersign in the project service; NAME@system grants on the system
 : "${PASSWORD:=stack}"          # of every user
+: "${ADDRESS:=127.0.0.1}"      # address that everything listens on
 : "${MIRROR:=}"                 # Debian mirror; empty: the one that apt is configured with
 
 case $SUITE in
@@ -24,7 +25,7 @@ case $DATABASE in
 	*) echo "stack: DATABASE=$DATABASE is not known; use sqlite or mariadb" >&2; exit 2 ;;
 esac
 
-# Ports, all on loopback. PORT_BASE moves them together.
+# Ports, all at ADDRESS. PORT_BASE moves them together.
 : "${KEYSTONE_PORT:=$((PORT_BASE + 0))}"
 : "${BARBICAN_PORT:=$((PORT_BASE + 311))}"
 : "${GLANCE_PORT:=$((PORT_BASE + 292))}"       # RegionOne: Glance under eventlet
@@ -33,7 +34,7 @@ esac
 : "${PROXY_UWSGI_PORT:=$((PORT_BASE + 291))}"  # RegionProxyUwsgi: left free for Countersign in front of uWSGI
 : "${WEB_PORT:=$((PORT_BASE + 280))}"          # a web server over web/, a source for web-download
 
-host=127.0.0.1
+host=$ADDRESS
 keystone=http://$host:$KEYSTONE_PORT/v3
 
 cache=${E2E_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/countersign}/e2e
