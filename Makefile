@@ -27,6 +27,13 @@ chart: ## the Helm chart: lint, unit tests, the API's schemas (first time: a min
 	cd e2e/kubernetes && go test -count=1 ./chart # nothing is remembered: the chart is outside of that module
 alerts: ## the chart's alerts, with promtool (once: 19 MB from Debian)
 	e2e/alerts/check
+chart-docs: ## write the chart's README from its values
+	cd e2e/kubernetes && go tool helm-docs --chart-search-root ../../charts --log-level warning
+.PHONY: chart-docs image e2e-kubernetes
+image: ## the container image, with whichever of docker, podman and buildah is there
+	.ci/image $(IMAGE_FLAGS)
+e2e-kubernetes: build ## the chart on a real Kubernetes in front of the real Glance; 10 minutes, the first time 20 more. KEEP=1 leaves it up
+	e2e/kubernetes/scenario
 stack: ## bring up a real Keystone, Barbican and Glance on loopback (once: two minutes)
 	$(STACK) up
 e2e: stack ## the scenarios against it, Glance under eventlet and under uWSGI; RUN=regexp chooses
