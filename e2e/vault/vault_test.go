@@ -101,17 +101,21 @@ func mount(t *testing.T, version int) string {
 	name := fmt.Sprintf("kv%d-%d", version, time.Now().UnixNano())
 	call(t, "POST", "sys/mounts/"+name, object{"type": "kv", "options": object{"version": fmt.Sprint(version)}})
 	t.Cleanup(func() { call(t, "DELETE", "sys/mounts/"+name, nil) })
-	if version == 2 {
-		// A version 2 engine prepares itself for a moment before it takes the first entry.
-		deadline := time.Now().Add(30 * time.Second)
-		for !upgraded(t, name) && time.Now().Before(deadline) {
-			time.Sleep(50 * time.Millisecond)
-		}
-	}
+	await(t, name)
 	return name
 }
 
-func upgraded(t *testing.T, name string) bool {
+// await waits for an engine: one of version 2 prepares itself for a moment before it takes the first entry.
+func await(t *testing.T, name string) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !ready(t, name); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the engine at %s is not ready after 30 s", name)
+		}
+	}
+}
+
+func ready(t *testing.T, name string) bool {
 	t.Helper()
 	req, err := http.NewRequest("GET", real.Address+"/v1/"+name+"/data/none", nil)
 	if err != nil {
@@ -433,5 +437,59 @@ func TestSealed(t *testing.T) {
 	call(t, "PUT", "sys/unseal", object{"key": real.Key})
 	if _, err := v.Certificate(t.Context(), certcache.Ref{ID: id}); err != nil {
 		t.Errorf("after it was unsealed: %v", err)
+	}
+}
+
+// typed runs the commands of a section of the manual in a folder with a certificate, and returns the id that they print.
+func typed(t *testing.T, section string, environment ...string) (id string, certificate []byte) {
+	t.Helper()
+	manual, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(manual), "\n### "+section+"\n")
+	_, text, _ = strings.Cut(text, "\n```sh\n")
+	commands, _, found := strings.Cut(text, "\n```\n")
+	if !found {
+		t.Fatalf("the section %q of the manual has no commands", section)
+	}
+	cmd := exec.Command("sh", "-euc", "openssl req -x509 -newkey rsa:2048 -noenc -keyout key.pem -out certificate.pem -days 1 -subj '/CN=test' 2>openssl.log\n"+commands)
+	cmd.Dir = t.TempDir()
+	cmd.Env = append(os.Environ(), environment...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	_, id, found = strings.Cut(strings.TrimSpace(string(out)), "img_signature_certificate_uuid=")
+	if !found {
+		t.Fatalf("the commands print no id: %s", out)
+	}
+	written, err := os.ReadFile(cmd.Dir + "/certificate.pem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(written)
+	return id, block.Bytes
+}
+
+// The manual's commands store what is read: by us, and from Vault by castellan.
+func TestTheManualsCommands(t *testing.T) {
+	call(t, "POST", "sys/mounts/secret", object{"type": "kv", "options": object{"version": "2"}})
+	t.Cleanup(func() { call(t, "DELETE", "sys/mounts/secret", nil) })
+	await(t, "secret")
+	id, der := typed(t, "Vault", "VAULT_ADDR="+real.Address, "VAULT_TOKEN="+real.Token)
+	got, err := certcache.NewVault(config(t, "secret", 2)).Certificate(t.Context(), certcache.Ref{ID: dashed(id)})
+	if err != nil || !bytes.Equal(got.Data, der) {
+		t.Errorf("from Vault: %d bytes, %v, want the certificate's %d", len(got.Data), err, len(der))
+	}
+	if read := castellan(t, "secret", 2, "", "get", id); read != hex.EncodeToString(der) {
+		t.Errorf("castellan reads %q", read)
+	}
+
+	directory := t.TempDir()
+	id, der = typed(t, "A directory", "COUNTERSIGN_KEY_DIRECTORY="+directory)
+	got, err = certcache.NewDirectory(directory).Certificate(t.Context(), certcache.Ref{ID: id})
+	if block, _ := pem.Decode(got.Data); err != nil || block == nil || !bytes.Equal(block.Bytes, der) {
+		t.Errorf("from the directory: %q, %v", got.Data, err)
 	}
 }
