@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/countersign/countersign/policy"
 )
@@ -28,8 +29,10 @@ type concealer struct {
 	secret func(owner string, visibility policy.Visibility) bool
 	list   bool
 
-	out []byte // to be handed on
-	err error  // sticky, once out is empty
+	out     []byte // to be handed on from next
+	next    int
+	err     error  // sticky, once all of out is gone
+	scratch []byte // for the member that is being read
 
 	open  []byte // the brackets that are open around images, two at most
 	depth int    // how many there really are
@@ -56,34 +59,37 @@ func (c *concealer) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	for len(c.out) == 0 {
+	for c.next == len(c.out) {
 		if c.err != nil {
 			return 0, c.err
 		}
-		if c.image != nil {
-			c.err = c.member()
-		} else {
-			c.err = c.around()
+		c.out, c.next = c.out[:0], 0
+		for len(c.out) < len(p) && c.err == nil {
+			if c.image != nil {
+				c.err = c.member()
+			} else {
+				c.err = c.around()
+			}
 		}
 		if c.err == io.EOF && (c.depth > 0 || c.image != nil) {
 			c.err = io.ErrUnexpectedEOF
 		}
 	}
-	n := copy(p, c.out)
-	c.out = c.out[n:]
+	n := copy(p, c.out[c.next:])
+	c.next += n
 	return n, nil
 }
 
 // around reads on to the next image.
 func (c *concealer) around() error {
-	c.out = make([]byte, 0, 512)
+	const atOnce = 512
 	var q quotes
-	for len(c.out) < cap(c.out) || q.open {
+	for read := 0; read < atOnce || q.open; read++ {
 		b, err := c.src.ReadByte()
 		if err != nil {
 			return err
 		}
-		if c.out = append(c.out, b); len(c.out) > maxMember {
+		if c.out = append(c.out, b); read > maxMember {
 			return errMember
 		}
 		switch {
@@ -107,9 +113,8 @@ func (c *concealer) around() error {
 
 // member reads one member of an image, or what is left behind the last one.
 func (c *concealer) member() error {
-	c.out = nil
 	// What stands before the key: blanks, and a comma if it is not the first.
-	gap, last, err := c.until(nil, `"}`)
+	gap, last, err := c.until(c.scratch[:0], `"}`)
 	if err != nil {
 		return err
 	}
@@ -123,17 +128,18 @@ func (c *concealer) member() error {
 		c.image = nil
 		return nil
 	}
-	member, _, err := c.until([]byte{'"'}, ":")
+	begin := len(gap)
+	member, _, err := c.until(append(gap, '"'), ":")
 	if err != nil {
 		return err
 	}
-	key := len(member)
-	var name string
-	json.Unmarshal(member, &name) // what is no text is no name of ours
+	colon := len(member)
 	if member, _, err = c.until(member, ",}"); err != nil {
 		return err
 	}
-	value := bytes.TrimPrefix(member[key:], []byte{':'})
+	c.scratch = member
+	name, value := nameOf(member[begin:colon]), bytes.TrimPrefix(member[colon:], []byte{':'})
+	gap, member = member[:begin], member[begin:]
 	switch name {
 	case "owner":
 		c.image.owner = text(value)
@@ -141,7 +147,7 @@ func (c *concealer) member() error {
 		c.image.visibility = text(value)
 	case "direct_url", "locations":
 		if c.image.owner == nil || c.image.visibility == nil {
-			c.image.held = append(c.image.held, bytes.TrimSpace(member))
+			c.image.held = append(c.image.held, bytes.Clone(bytes.TrimSpace(member)))
 			return nil
 		}
 		if c.image.secret(c.secret) {
@@ -152,16 +158,32 @@ func (c *concealer) member() error {
 	return nil
 }
 
+// nameOf is a member's name if it is one of those that matter, or else anything.
+func nameOf(key []byte) (name string) {
+	key = bytes.TrimSpace(key)
+	if bytes.IndexByte(key, '\\') < 0 {
+		switch string(key) {
+		case `"owner"`, `"visibility"`, `"direct_url"`, `"locations"`:
+			return string(key[1 : len(key)-1])
+		}
+		return ""
+	}
+	json.Unmarshal(key, &name) // what is no text is no name
+	return name
+}
+
 func (i *concealed) secret(judge func(string, policy.Visibility) bool) bool {
 	return i.owner == nil || i.visibility == nil || judge(*i.owner, policy.Visibility(*i.visibility))
 }
 
 // write adds a member, with the gap that stood before it.
 func (c *concealer) write(gap, member []byte) {
-	if !c.image.begun {
+	comma := bytes.IndexByte(gap, ',') >= 0
+	switch {
+	case !c.image.begun && comma:
 		gap = bytes.ReplaceAll(gap, []byte{','}, nil)
-	} else if !bytes.Contains(gap, []byte{','}) {
-		gap = append([]byte{','}, gap...)
+	case c.image.begun && !comma:
+		c.out = append(c.out, ',')
 	}
 	c.image.begun = true
 	c.out = append(append(c.out, gap...), member...)
@@ -171,19 +193,16 @@ func (c *concealer) write(gap, member []byte) {
 // stands outside of brackets and quotes. That byte is read on only where it is a
 // closing bracket, or the quote of a key.
 func (c *concealer) until(data []byte, ends string) (read []byte, end byte, err error) {
-	var q quotes
-	depth := 0
-	if len(data) > 0 {
-		q.open = data[0] == '"' && ends == ":"
-	}
+	q := quotes{open: ends == ":"} // the key's first quote is there already
+	depth, limit := 0, len(data)+maxMember
 	for {
 		b, err := c.src.ReadByte()
 		switch {
 		case err != nil:
 			return nil, 0, err
-		case len(data) > maxMember:
+		case len(data) > limit:
 			return nil, 0, errMember
-		case !q.open && depth == 0 && bytes.IndexByte([]byte(ends), b) >= 0:
+		case !q.open && depth == 0 && strings.IndexByte(ends, b) >= 0:
 			if b != '"' && (b != '}' || ends != `"}`) {
 				c.src.UnreadByte() // cannot fail: it was just read
 			}
