@@ -98,6 +98,7 @@ glance_conf() { # server port
 		[DEFAULT]
 		bind_host = $host
 		bind_port = $2
+		${PROPERTY_PROTECTIONS:+property_protection_file = $(readlink -f "$PROPERTY_PROTECTIONS")}
 		workers = $GLANCE_WORKERS
 		log_file = $state/log/glance-$1.log
 		debug = $GLANCE_DEBUG

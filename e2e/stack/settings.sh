@@ -6,6 +6,7 @@
 : "${TOKEN_EXPIRATION:=3600}"   # seconds that a Keystone token lives
 : "${HTTP_STORE:=false}"        # true: Glance also has an http store, and so takes locations by URL
 : "${MULTIPLE_LOCATIONS:=false}" # true: Glance shows locations and lets them be patched (show_multiple_locations)
+: "${PROPERTY_PROTECTIONS:=}"     # a file for Glance's property_protection_file, by roles; empty: everybody may set every property
 : "${SIZE_CAP:=1099511627776}"  # bytes, Glance's image_size_cap
 : "${GLANCE_WORKERS:=1}"        # eventlet workers; more than one collide on SQLite
 : "${GLANCE_UWSGI_PROCESSES:=4}" # uWSGI workers: so many requests it serves at once
