@@ -422,6 +422,9 @@ func newStage(t testing.TB, change ...func(*proxy.Config)) *stage {
 	if err := s.proxy.Probe(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	if err := s.proxy.ProbeReceipts(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	s.glance.forget()
 	s.server = httptest.NewServer(s.proxy)
 	t.Cleanup(s.server.Close)

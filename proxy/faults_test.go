@@ -696,6 +696,10 @@ func TestGlanceGoesAwayAfterTheLook(t *testing.T) {
 	if err := s.proxy.Probe(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	if err := s.proxy.ProbeReceipts(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.glance.forget()
 	s.server.Config.Handler = s.proxy
 	if status, text := s.upload(id, tokenA, data, false); status != 502 {
 		t.Errorf("upload = %d %s, want 502", status, text)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,9 +23,10 @@ type probe struct {
 	glance *glance
 	found  atomic.Pointer[error] // what the last probe found; nil before the first
 
-	// denied is why Glance lets nobody write receipts. Nil: it does, or was not
-	// asked, or does not let us make images at all and so could not be.
-	denied atomic.Pointer[error]
+	// receipts is why Glance lets nobody write receipts, or nil where it does; nil
+	// itself before that was tried.
+	receipts atomic.Pointer[error]
+	trying   sync.Mutex // held while it is tried
 }
 
 // probeTimeout bounds one probe; probeRetry is the pause after one that was
@@ -87,7 +89,6 @@ func (b *probe) ask(ctx context.Context) error {
 // create images cannot find out: that is ErrCannotProbe, and refuses nothing.
 func (p *Proxy) ProbeReceipts(ctx context.Context) error {
 	if keys := p.keys(); keys == nil || !keys.CanSign() {
-		p.probe.denied.Store(nil)
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
@@ -97,10 +98,11 @@ func (p *Proxy) ProbeReceipts(ctx context.Context) error {
 		return fmt.Errorf("%w: %w", ErrCannotProbe, err)
 	}
 	denied, err := p.probe.write(ctx, credentials{token: token})
-	if denied {
-		p.probe.denied.Store(&err)
-	} else if err == nil {
-		p.probe.denied.Store(nil)
+	switch none := error(nil); {
+	case denied:
+		p.probe.receipts.Store(&err)
+	case err == nil, isStatus(err, http.StatusForbidden):
+		p.probe.receipts.Store(&none)
 	}
 	return err
 }
@@ -134,15 +136,34 @@ func (b *probe) write(ctx context.Context, who credentials) (denied bool, err er
 	return false, err
 }
 
-// receiptsWritable is nil unless Glance is known to refuse receipts.
-func (p *Proxy) receiptsWritable() error {
-	denied := p.probe.denied.Load()
-	if denied == nil {
+// receiptsWritable is nil unless Glance refuses receipts, or it could not be tried
+// whether it does. The first upload that wants to know waits until that was tried.
+func (p *Proxy) receiptsWritable(ctx context.Context) error {
+	if keys := p.keys(); keys == nil || !keys.CanSign() {
 		return nil
 	}
-	return &Refusal{Code: codeReceiptUnwritable, Property: receipt.Property, Problem: "could not be written: Glance lets nobody set it",
-		Cure: "the operator gives Glance's property protections the section for countersign_", Err: *denied,
-		Header: http.Header{"Retry-After": {"30"}}}
+	found := p.probe.receipts.Load()
+	if found == nil {
+		p.probe.trying.Lock()
+		defer p.probe.trying.Unlock()
+		if p.probe.receipts.Load() == nil {
+			if err := p.ProbeReceipts(ctx); err != nil {
+				p.Log.Error().Err(err).Msg("receipts: see the property protections in the operator's manual")
+			}
+		}
+		found = p.probe.receipts.Load()
+	}
+	refused := &Refusal{Code: codeReceiptUnwritable, Property: receipt.Property, Problem: "could not be written: Glance lets nobody set it",
+		Cure: "the operator gives Glance's property protections the section for countersign_", Header: http.Header{"Retry-After": {"30"}}}
+	switch {
+	case found == nil:
+		refused.Problem, refused.Cure = "could not be tried: Glance or Keystone does not answer", "try again later"
+	case *found == nil:
+		return nil
+	default:
+		refused.Err = *found
+	}
+	return refused
 }
 
 // Trusted is nil if the last Probe found Glance to be what we think it is.
@@ -156,15 +177,16 @@ func (p *Proxy) Trusted() error {
 // Watch probes Glance now, and then every interval, or sooner while it does
 // not answer as it should. It returns when ctx ends.
 func (p *Proxy) Watch(ctx context.Context, interval time.Duration) {
-	before, told, tried := error(nil), error(nil), false
+	before, told := error(nil), error(nil)
 	for {
-		if !tried && p.Policies.Enforcing() && p.keys() != nil {
+		if found := p.probe.receipts.Load(); p.Policies.Enforcing() && (found == nil || *found != nil) {
 			err := p.ProbeReceipts(ctx)
-			tried = err == nil || errors.Is(err, ErrCannotProbe) && isStatus(err, http.StatusForbidden)
 			if err != nil && (told == nil || told.Error() != err.Error()) && ctx.Err() == nil {
 				p.Log.Error().Err(err).Msg("receipts: see the property protections in the operator's manual")
 			}
 			told = err
+		} else {
+			told = nil
 		}
 		err := p.Probe(ctx)
 		if ctx.Err() != nil {
@@ -178,7 +200,7 @@ func (p *Proxy) Watch(ctx context.Context, interval time.Duration) {
 		}
 		before = err
 		pause := interval
-		if err != nil {
+		if err != nil || told != nil {
 			pause = min(interval, probeRetry)
 		}
 		select {

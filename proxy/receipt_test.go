@@ -158,6 +158,31 @@ func TestUploadsWaitForAGlanceThatTakesReceipts(t *testing.T) {
 	}
 }
 
+// Who may not create images cannot find out, and that refuses nothing; but while
+// nobody answers nothing is taken that might not get its receipt.
+func TestWhetherReceiptsCanBeWrittenIsTriedByTheFirstUpload(t *testing.T) {
+	data := random(t, 1000)
+	for answer, want := range map[int]int{403: 204, 500: 503} {
+		s := newStage(t)
+		anew := proxy.New(s.proxy.Config)
+		if err := anew.Probe(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s.server.Config.Handler = anew
+		s.glance.before = func(w http.ResponseWriter, r *http.Request) bool {
+			if r.Method == "POST" {
+				http.Error(w, "no", answer)
+			}
+			return r.Method == "POST"
+		}
+		id := s.image("a", signed(t, data))
+		status, body := s.upload(id, tokenA, data, false)
+		if status != want || want == 503 && reason(body) != "receipt_unwritable" {
+			t.Errorf("with %d for an image of our own, the upload = %d %s, want %d", answer, status, body, want)
+		}
+	}
+}
+
 func TestStagedDataIsVerifiedAndReceipted(t *testing.T) {
 	s := newStage(t)
 	put := func(id string, data []byte) (int, string) {

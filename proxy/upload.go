@@ -156,7 +156,7 @@ func (p *Proxy) judge(r *http.Request, u *uploading) (*signature.Verifier, error
 		if err := p.roomForReceipt(u.image); err != nil {
 			return nil, err
 		}
-		if err := p.receiptsWritable(); err != nil {
+		if err := p.receiptsWritable(ctx); err != nil {
 			return nil, err
 		}
 	}
