@@ -135,3 +135,55 @@ func anotherKeyManager(t *testing.T, glance server, keys certificates) {
 	eventually(t, "uploads are accepted again", func() bool { return c.upload(id, data).status == http.StatusNoContent })
 	wantStatus(t, straight, id, "active")
 }
+
+// TestThePolicysCertificatesOutliveAnOutage: a rule whose trust set was never
+// loaded refuses before the data; loaded once, it serves on without the key
+// manager.
+func TestThePolicysCertificatesOutliveAnOutage(t *testing.T) {
+	glance := servers[0] // the other one sees the same of it: nothing
+	keys := inVault(t)
+	s := newSigner(t, time.Hour)
+	certificate := uuid.NewString()
+	keys.put(certificate, s.certificate)
+	keys.away()
+	p := startProxy(t, glance, fmt.Sprintf(`
+trust:
+  builders:
+    certificates: [%s]
+    mode: anchor
+rules:
+  - name: guarded
+    projects: [{name: demo, domain: Default}]
+    mode: enforce
+    signers: [{trust: builders}]
+  - name: everybody else
+    projects: all
+    unowned: true
+    mode: "off"
+`, certificate), append(keys.settings, "COUNTERSIGN_GLANCE_VERIFIES=no", "COUNTERSIGN_ANCHOR_INTERVAL=1s")...)
+	c := login(t, "demo", p.url)
+	data := pixels(t, size)
+	create := func() string { return c.create(s.properties(data, certificate)).id() }
+
+	id := create()
+	a := c.begin(id, len(data)).answer()
+	if a.status != http.StatusServiceUnavailable {
+		t.Errorf("an upload whose rule has no certificates yet answered %v, want 503", a)
+	}
+	wantStatus(t, c.at(glance.url()), id, "queued")
+	if p.metric(t, "countersign_anchors_missing") != 1 {
+		t.Error("the metric does not say that the certificate is missing")
+	}
+	keys.back()
+	eventually(t, "the rule has its certificates", func() bool { return c.upload(id, data).status == http.StatusNoContent })
+	wantStatus(t, c.at(glance.url()), id, "active")
+
+	keys.away()
+	before := p.metric(t, "countersign_anchor_failures_total")
+	eventually(t, "the key manager was asked in vain", func() bool { return p.metric(t, "countersign_anchor_failures_total") > before+1 })
+	id = create()
+	if a := c.upload(id, data); a.status != http.StatusNoContent {
+		t.Errorf("an upload during the outage answered %v, want 204", a)
+	}
+	wantStatus(t, c.at(glance.url()), id, "active")
+}
