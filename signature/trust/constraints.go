@@ -132,6 +132,9 @@ type subtree struct {
 
 var oidEmailAddress = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 1}
 
+// maxComparisons bounds how many names are compared with how many subtrees.
+const maxComparisons = 1 << 20
+
 // check says which of the names a CA with these constraints may not give, or
 // "". What cannot be decided may not be given.
 func (c constraints) check(n names) string {
@@ -150,6 +153,9 @@ func (c constraints) check(n names) string {
 				all = append(all[:len(all):len(all)], generalName{kind: kindEmail, text: one.value})
 			}
 		}
+	}
+	if len(all)*(len(c.permitted)+len(c.excluded)) > maxComparisons {
+		return fmt.Sprintf("has %d names, too many to compare with %d constraints", len(all), len(c.permitted)+len(c.excluded))
 	}
 	for _, g := range all {
 		if problem := c.checkOne(g); problem != "" {

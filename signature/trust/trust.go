@@ -166,7 +166,7 @@ func (s *Set) Certificates() []*signature.Certificate {
 }
 
 func (s *Set) addCertificates(entry Entry, seen map[string]bool) {
-	blocks, problem := split(entry.Data, "CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE")
+	blocks, problem := split(entry.Data, "CERTIFICATE", "X509 CERTIFICATE")
 	if problem != "" {
 		s.problems = append(s.problems, Problem{entry.Source, problem})
 	}
