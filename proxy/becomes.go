@@ -107,6 +107,13 @@ func (p *Proxy) become(r *http.Request, u *uploading, data []byte, changes []cha
 		}
 		return data, func(*http.Request) error { return p.stays(r, u, map[string]string{receipt.Property: text}) }, nil
 	}
+	if locates(changes) { // which fixed has let pass for a service
+		service, err := p.supplier(r, u, u.rule)
+		if err == nil && service == nil {
+			err = u.hold(u.rule, shut(u, "locations", "would bring in data that nobody has verified"))
+		}
+		return data, p.supplied(u, service), err
+	}
 	if later || u.image.Status == statusQueued && slices.ContainsFunc(changes, change.guarded) {
 		return data, func(*http.Request) error { return p.stillJudged(r, u) }, nil
 	}

@@ -9,7 +9,7 @@ import (
 
 // Every way but PUT /file and /stage in which an image's data or meaning changes
 // is a door. Each has a file: patch.go, saves.go (tags), becomes.go (owner,
-// visibility, members), import.go, tasks.go; here are those that are open or shut.
+// visibility, members), import.go, tasks.go, locate.go.
 // What they do is the same: find the image and its rule, decide, and refuse or
 // pass. Where the rule only audits, what would be refused is noted, if it can be
 // told without a receipt: under such a rule there are none.
@@ -85,17 +85,6 @@ func door(action string, decide func(*Proxy, *http.Request, *uploading) error) f
 		}
 		p.pass(w, r)
 	}
-}
-
-// locate decides about POST /v2/images/{id}/locations: data by its address,
-// which Glance never verifies. Nova and Cinder come this way, where they share
-// Glance's storage.
-func (p *Proxy) locate(r *http.Request, u *uploading) error {
-	service, err := p.exempted(r.Context(), r, u.rule)
-	if err != nil || service != nil {
-		return err
-	}
-	return shut(u, "", "a location would bring in data that nobody has verified")
 }
 
 // reactivate decides about POST /v2/images/{id}/actions/reactivate, whatever the

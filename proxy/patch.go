@@ -121,7 +121,7 @@ func (p *Proxy) fixed(r *http.Request, u *uploading, rule *policy.Rule, c change
 	case !isLocation(c.property) && !isBooted(c.property):
 		return nil
 	}
-	service, err := p.exempted(ctx, r, rule)
+	service, err := p.supplier(r, u, rule)
 	switch {
 	case err != nil || service != nil:
 		return err

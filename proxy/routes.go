@@ -56,7 +56,7 @@ var table = []route{
 	{"GET", "/v2/images/{id}/file", noQuery, (*Proxy).download},
 	{"PUT", "/v2/images/{id}/stage", noQuery, stage},
 	{"POST", "/v2/images/{id}/import", noQuery, (*Proxy).importImage},
-	{"POST", "/v2/images/{id}/locations", noQuery, door("update/locations", (*Proxy).locate)},
+	{"POST", "/v2/images/{id}/locations", noQuery, (*Proxy).locate},
 	{"GET", "/v2/images/{id}/locations", noQuery, (*Proxy).locations},
 	{"POST", "/v2/images/{id}/actions/deactivate", noQuery, pass},
 	{"POST", "/v2/images/{id}/actions/reactivate", noQuery, door("update/reactivate", (*Proxy).reactivate)},
