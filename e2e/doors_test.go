@@ -167,8 +167,15 @@ func TestWhatIsVerifiedStaysAsItIs(t *testing.T) {
 		id := verifiedImage(t, c, newSigner(t, time.Hour), data, map[string]string{"bdm_v2": "False"})
 		before := straight.show(id)
 		unverified := unverifiedImage(t, straight, nil)
-		for _, property := range []string{"img_signature", "img_signature_hash_method", "img_signature_key_type", "img_signature_certificate_uuid",
-			"countersign_receipt", "countersign_certificate_uuid", "countersign_anything", "block_device_mapping", "bdm_v2", "kernel_id", "ramdisk_id",
+		for _, property := range []string{"img_signature", "img_signature_hash_method", "img_signature_key_type", "img_signature_certificate_uuid"} {
+			for _, operation := range []map[string]any{add(property, unverified), replacement(property, unverified), removal(property)} {
+				if a := c.patch(id, operation); a.status/100 != 4 {
+					t.Errorf("%v answered %v, want a refusal", operation, a)
+				}
+				wantRefusal(t, c.patch(id, replacement("name", "x"), operation), http.StatusForbidden, "door_closed")
+			}
+		}
+		for _, property := range []string{"countersign_receipt", "countersign_certificate_uuid", "countersign_anything", "block_device_mapping", "bdm_v2", "kernel_id", "ramdisk_id",
 			"base_image_ref", "os_command_line", "Kernel_Id", " kernel_id ", "/kernel_id"} {
 			for _, operation := range []map[string]any{add(property, unverified), replacement(property, unverified), removal(property)} {
 				wantRefusal(t, c.patch(id, operation), http.StatusForbidden, "door_closed")
@@ -215,6 +222,14 @@ func TestAKeyIsRotatedWithoutUploadingAgain(t *testing.T) {
 			wantStatus(t, straight, id, "active")
 			vouched(t, is)
 		}
+		// As a user would type it; the client sends only what changes.
+		third := newSigner(t, time.Hour)
+		command := []string{"openstack", "image", "set"}
+		for name, value := range third.propertiesSHA512(data, c.secret(third.certificate)) {
+			command = append(command, "--property", name+"="+value)
+		}
+		mustRun(c, append(command, id)...)
+		vouched(t, straight.show(id))
 		is := straight.show(id)
 		wrong := other.properties([]byte("other data"), certificate)
 		wantRefusal(t, c.patch(id, setting(wrong)...), http.StatusBadRequest, "signature_mismatch")

@@ -17,7 +17,7 @@ import (
 //	each change    what is fixed stays as it is        fixed, below
 //	the whole      saves the record, so it must be safe to save   saves.go
 //	the result     owner and visibility want a receipt  becomes.go
-//	four at once   another signature over the same data  rotate.go
+//	the signature  another one over the same data         rotate.go
 func (p *Proxy) patch(w http.ResponseWriter, r *http.Request) {
 	if r.Header.Get("X-Auth-Token") == "" {
 		p.refuse(w, r, refusal(codeTokenMissing, "", "the request has no X-Auth-Token", "authenticate with Keystone and send the token"))
@@ -117,7 +117,7 @@ func (p *Proxy) fixed(r *http.Request, u *uploading, rule *policy.Rule, c change
 	case isCountersign(c.property):
 		return shut(u, c.property, "is what Countersign says about an image, and nobody else does")
 	case isSignature(c.property) && !queued:
-		return frozen(u, c.property, "replace all four signature properties in one PATCH, if the data is signed with another key")
+		return frozen(u, c.property, "replace the signature properties alone, in one PATCH, if the data is signed with another key")
 	case !isLocation(c.property) && !isBooted(c.property):
 		return nil
 	}

@@ -17,7 +17,8 @@ func TestPatchOfGuardedProperties(t *testing.T) {
 		for _, body := range spelledPatches(path, value) {
 			id := s.image(owner, map[string]string{"status": status})
 			code, answer, got := s.patched(rec, id, "token-"+owner, body[0], body[1])
-			if code != 403 || reason(answer) != "door_closed" || got != "nothing" {
+			// A signature alone could be another one over the same data, if there were a receipt.
+			if code != 403 || reason(answer) != "door_closed" && reason(answer) != "receipt_missing" || got != "nothing" {
 				t.Errorf("PATCH %s of a %s image of %s = %d %s, and arrives as %s, want 403 door_closed", body[1], status, owner, code, answer, got)
 			}
 		}

@@ -13,14 +13,15 @@ import (
 	"github.com/countersign/countersign/signature"
 )
 
-// A key is rotated without the data being uploaded again: all four signature
-// properties of an active image are replaced in one PATCH, and the new signature
-// is verified over the digest that the image's receipt has. The receipt need not
+// A key is rotated without the data being uploaded again: the signature properties
+// of an active image are replaced in one PATCH, and the signature that they make is
+// verified over the digest that the image's receipt has. The receipt need not
 // satisfy today's rule, for that is why keys are rotated; but it has to be one of
 // ours, about this image as it is now.
 
-// rotates reports whether a patch sets the four signature properties, and does
-// nothing else.
+// rotates reports whether a patch sets signature properties, and does nothing
+// else. Clients that compare what is there with what is wanted, as openstackclient
+// does, leave out those of the four that stay.
 func rotates(changes []change) bool {
 	var set []string
 	for _, c := range changes {
@@ -29,13 +30,13 @@ func rotates(changes []change) bool {
 		}
 		set = append(set, c.property)
 	}
-	return len(set) == len(signature.Properties)
+	return len(set) > 0
 }
 
 // rotate decides about a patch that rotates. What goes to Glance is a patch of
 // ours: the four properties, and the receipt that says what was verified.
 func (p *Proxy) rotate(r *http.Request, u *uploading, changes []change) ([]byte, func(*http.Request) error, error) {
-	properties := map[string]string{}
+	properties := u.image.signed()
 	for _, c := range changes {
 		properties[c.property] = c.text()
 	}

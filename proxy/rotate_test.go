@@ -121,7 +121,9 @@ func TestSignaturesThatAreNotReplaced(t *testing.T) {
 		"by a method nobody computed":   {s.verified("a", nil), replacing(signedBy(t, signer(), "SHA-384", verifiedData, certificateID)), "door_closed"},
 		"with an expired certificate":   {s.verified("a", nil), replacing(with("img_signature_certificate_uuid", otherID)), "certificate_expired"},
 		"with an unknown certificate":   {s.verified("a", nil), replacing(with("img_signature_certificate_uuid", imageA)), "certificate_not_found"},
-		"three of four":                 {s.verified("a", nil), replacing(with("img_signature_key_type", "")), "door_closed"},
+		"the signature alone":           {s.verified("a", nil), `[{"op":"replace","path":"/img_signature","value":"AAAA"}]`, "property_invalid"},
+		"the hash method alone":         {s.verified("a", nil), `[{"op":"replace","path":"/img_signature_hash_method","value":"SHA-512"}]`, "signature_mismatch"},
+		"the same twice":                {s.verified("a", nil), `[{"op":"replace","path":"/img_signature","value":"AAAA"},{"op":"replace","path":"/img_signature","value":"AAAA"}]`, "door_closed"},
 		"four and the name":             {s.verified("a", nil), replacing(with("name", "x")), "door_closed"},
 		"four and a receipt":            {s.verified("a", nil), replacing(with("countersign_receipt", "x")), "door_closed"},
 		"four in other letters":         {s.verified("a", nil), strings.Replace(replacing(right), "/img_signature\"", "/IMG_signature\"", 1), "door_closed"},
@@ -136,6 +138,22 @@ func TestSignaturesThatAreNotReplaced(t *testing.T) {
 		if reason(answer) != test.reason || code/100 != 4 || s.glance.called("PATCH") != 0 {
 			t.Errorf("%s: PATCH = %d %s, and arrives %d times, want %s", name, code, answer, s.glance.called("PATCH"), test.reason)
 		}
+	}
+}
+
+// openstackclient sends what changes.
+func TestAnotherKeyByTheSameMethod(t *testing.T) {
+	s := newStage(t)
+	s.barbican.certificates[otherID] = newCertificate(time.Now().Add(-time.Hour), time.Now().Add(2*time.Hour))
+	id := s.verified("a", nil)
+	anew := signedBy(t, signer(), "SHA-256", verifiedData, otherID)
+	delete(anew, signature.PropertyHashMethod)
+	delete(anew, signature.PropertyKeyType)
+	if code, answer := s.do("PATCH", "/v2/images/"+id, tokenA, strings.NewReader(replacing(anew)), "Content-Type", patch21); code != 200 {
+		t.Fatalf("PATCH = %d %s, want 200", code, answer)
+	}
+	if r := s.receipt(id); r.Kind != receipt.Rotation || r.Properties[signature.PropertyCertificate] != otherID || len(r.Properties) != 4 {
+		t.Errorf("the receipt is of kind %q, over %v", r.Kind, r.Properties)
 	}
 }
 
