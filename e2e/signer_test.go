@@ -22,11 +22,7 @@ type signer struct {
 	t           *testing.T
 	key         *rsa.PrivateKey
 	certificate []byte // PEM
-	stored      string // its ID at Barbican, after store
 }
-
-// store makes the certificate known to the client's project.
-func (s *signer) store(c *client) { s.stored = c.secret(s.certificate) }
 
 // newSigner has a certificate that was valid from an hour ago and is until
 // lifetime from now.
@@ -46,7 +42,7 @@ func newSigner(t *testing.T, lifetime time.Duration) *signer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &signer{t: t, key: key, certificate: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})}
+	return &signer{t, key, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})}
 }
 
 // sign is the signature over data in base64: RSA-PSS, SHA-256, the longest
