@@ -18,7 +18,7 @@ func TestTheCatalogIsMovedAndPutBack(t *testing.T) {
 	underBothServers(t, func(t *testing.T, glance server) {
 		p := startProxy(t, glance, policy)
 		other := startProxy(t, glance, policy)
-		region := newRegion(t, glance)
+		region := newRegion(t, glance, nil)
 		a := &administrator{t: t, client: login(t, "admin", ""), region: region}
 
 		if out := a.countersign(0, "show"); strings.Count(out, "not Countersign") != 3 {
@@ -76,39 +76,52 @@ func TestTheCatalogIsMovedAndPutBack(t *testing.T) {
 }
 
 // newRegion makes a region whose three image endpoints lead to a Glance, and
-// removes it when the test ends.
-func newRegion(t *testing.T, glance server) string {
+// one for each other service at its URL, and removes it when the test ends.
+func newRegion(t *testing.T, glance server, others map[string]string) string {
 	t.Helper()
 	admin := login(t, "admin", "")
 	region := "Test" + strings.ReplaceAll(freeAddress(t), ":", ".")
-	made := func(kind string, body map[string]any) string {
-		a := admin.send("POST", openstack.Keystone+"/"+kind+"s", "application/json", encode(t, map[string]any{kind: body}))
-		if a.status != http.StatusCreated {
-			t.Fatalf("new %s: %v", kind, a)
-		}
-		id := admin.decode(a)[kind].(map[string]any)["id"].(string)
-		t.Cleanup(func() {
-			request, err := http.NewRequest("DELETE", openstack.Keystone+"/"+kind+"s/"+id, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			request.Header.Set("X-Auth-Token", admin.token)
-			answer, err := http.DefaultClient.Do(request)
-			if err != nil {
-				t.Fatal(err)
-			}
-			answer.Body.Close()
-		})
-		return id
+	admin.make("region", map[string]any{"id": region})
+	endpoint := func(service, kind, url string) {
+		var services struct{ Services []struct{ ID string } }
+		decodeInto(t, admin.send("GET", openstack.Keystone+"/services?type="+service, "", nil), &services)
+		admin.make("endpoint", map[string]any{"service_id": services.Services[0].ID, "interface": kind, "region_id": region,
+			"url": url, "description": "of the test"})
 	}
-	var services struct{ Services []struct{ ID string } }
-	decodeInto(t, admin.send("GET", openstack.Keystone+"/services?type=image", "", nil), &services)
-	made("region", map[string]any{"id": region})
 	for _, kind := range []string{"public", "internal", "admin"} {
-		made("endpoint", map[string]any{"service_id": services.Services[0].ID, "interface": kind, "region_id": region,
-			"url": glance.url(), "description": "of the test"})
+		endpoint("image", kind, glance.url())
+	}
+	for service, url := range others {
+		endpoint(service, "public", url)
 	}
 	return region
+}
+
+// make is a new thing of a kind in Keystone, which is removed when the test
+// ends. It returns its id.
+func (c *client) make(kind string, what map[string]any) string {
+	c.t.Helper()
+	a := c.send("POST", openstack.Keystone+"/"+kind+"s", "application/json", encode(c.t, map[string]any{kind: what}))
+	if a.status != http.StatusCreated {
+		c.t.Fatalf("new %s: %v", kind, a)
+	}
+	id := c.decode(a)[kind].(map[string]any)["id"].(string)
+	c.t.Cleanup(func() { c.unmake(kind, id) })
+	return id
+}
+
+// unmake removes a thing, after the test's own context has ended.
+func (c *client) unmake(kind, id string) {
+	request, err := http.NewRequest("DELETE", openstack.Keystone+"/"+kind+"s/"+id, nil)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	request.Header.Set("X-Auth-Token", c.token)
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	answer.Body.Close()
 }
 
 // administrator types `countersign endpoint …` in one region.
