@@ -64,3 +64,24 @@ func (d *Directory) Certificate(ctx context.Context, ref Ref) (Certificate, erro
 	}
 	return Certificate{Data: data}, nil
 }
+
+// Store writes the file of that ID, which must not be there yet.
+func (d *Directory) Store(id string, data []byte) error {
+	if !canonical(id) {
+		return errID()
+	}
+	root, err := os.OpenRoot(d.path)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	file, err := root.OpenFile(id+".pem", os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(data)
+	if err = errors.Join(err, file.Close()); err != nil {
+		return errors.Join(err, root.Remove(id+".pem"))
+	}
+	return nil
+}

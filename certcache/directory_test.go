@@ -170,3 +170,23 @@ func TestDirectoryCancelled(t *testing.T) {
 		t.Errorf("Certificate = %v, want unavailable, cancelled", err)
 	}
 }
+
+func TestDirectoryStore(t *testing.T) {
+	dir := folder(t, []byte("first"))
+	d := certcache.NewDirectory(dir)
+	if err := d.Store(missing, []byte("second")); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := d.Certificate(t.Context(), certcache.Ref{ID: missing}); err != nil || string(c.Data) != "second" {
+		t.Errorf("stored and read: %q, %v", c.Data, err)
+	}
+	if err := d.Store(uuid, []byte("second")); !errors.Is(err, os.ErrExist) {
+		t.Errorf("Store over another's file = %v", err)
+	}
+	if err := d.Store("../"+uuid[3:], []byte("x")); class(err) != "not a certificate" {
+		t.Errorf("Store under a path = %v", err)
+	}
+	if c, _ := d.Certificate(t.Context(), certcache.Ref{ID: uuid}); string(c.Data) != "first" {
+		t.Errorf("the other's file is now %q", c.Data)
+	}
+}

@@ -90,6 +90,13 @@ func (c *Config) check(faults *Error) {
 	if c.AdminTokenFile != "" && c.AdminTokenFile != None {
 		secretOf(Prefix+"ADMIN_TOKEN", "", c.AdminTokenFile, faults)
 	}
+	switch {
+	case c.AuditTokenFile == "":
+	case c.AuditURL == nil:
+		faults.add(Prefix+"AUDIT_TOKEN_FILE", "is set, but AUDIT_URL is not; expected both")
+	default:
+		secretOf(Prefix+"AUDIT_TOKEN", "", c.AuditTokenFile, faults)
+	}
 	c.checkTLS(faults)
 	c.checkKeyManager(faults)
 }

@@ -156,6 +156,12 @@ type Config struct {
 	// MaxBody limits JSON bodies, not image data.
 	MaxBody Bytes `env:"MAX_BODY" envDefault:"1MiB" help:"Largest JSON body taken, in bytes, KiB or MiB."`
 
+	// AuditFile and AuditURL take the audit trail, either or both.
+	AuditFile string   `env:"AUDIT_FILE" help:"File that the audit trail is appended to, one CADF event (JSON) a line. It may be moved away at any time: the next event begins a new one."`
+	AuditURL  *url.URL `env:"AUDIT_URL" help:"Webhook that each event of the audit trail is sent to, by POST."`
+	// AuditTokenFile is for AuditURL.
+	AuditTokenFile string `env:"AUDIT_TOKEN_FILE" help:"File with the bearer token that the webhook wants, read for each event."`
+
 	// LogLevel is debug, info, warn or error.
 	LogLevel string `env:"LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error."`
 	// LogFormat is json or console.

@@ -179,6 +179,8 @@ func TestWrongValues(t *testing.T) {
 		{"SCAN_INTERVAL", "-1h", "at least 1m"},
 		{"SCAN_CONCURRENCY", "0", "expected 1 to 64"},
 		{"SCAN_CONCURRENCY", "65", "expected 1 to 64"},
+		{"AUDIT_TOKEN_FILE", "/etc/hostname", "AUDIT_URL is not"},
+		{"AUDIT_URL", "siem.example", "http:// or https://"},
 		{"POLICY_INTERVAL", "2", "with a unit"},
 		{"POLICY_INTERVAL", "0s", "at least 100ms"},
 		{"PROJECT_REFRESH", "-5m", "at least 1s"},

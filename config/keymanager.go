@@ -26,6 +26,27 @@ const (
 // serviceAccountToken is where Kubernetes puts a pod's own.
 const serviceAccountToken = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 
+// KeyManagerOf returns the settings of the key manager for a command that the
+// operator runs: KEY_MANAGER, KEY_DIRECTORY and VAULT_*. Others are not looked
+// at. The error is an *Error that lists everything that is wrong.
+func KeyManagerOf(environ map[string]string) (Config, error) {
+	var c Config
+	var faults Error
+	of := make(map[string]string) // never nil, which would make env read the process's own
+	for name, value := range environ {
+		if rest, ours := strings.CutPrefix(name, Prefix); ours && (strings.HasPrefix(rest, "KEY_") || strings.HasPrefix(rest, "VAULT_")) {
+			of[name] = value
+		}
+	}
+	checkNames(of, &faults)
+	c.shown = parse(&c, Prefix, of, &faults)
+	c.checkKeyManager(&faults)
+	if len(faults.Problems) > 0 {
+		return Config{}, &faults
+	}
+	return c, nil
+}
+
 func (c *Config) checkKeyManager(faults *Error) {
 	// A setting of another key manager would look as if it did something.
 	for _, s := range ownSettings() {

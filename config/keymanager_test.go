@@ -182,3 +182,22 @@ func TestVaultSecretIsReadAgain(t *testing.T) {
 		t.Error("VaultSecret of a file that is gone is no error")
 	}
 }
+
+// A command looks at the key manager's settings and at no others.
+func TestKeyManagerOf(t *testing.T) {
+	env := vault(t, map[string]string{"COUNTERSIGN_LISTEN": "nonsense"})
+	delete(env, "COUNTERSIGN_GLANCE_URL")
+	c, err := config.KeyManagerOf(env)
+	if err != nil || c.KeyManager != config.Vault || c.VaultMount != "secret" {
+		t.Errorf("KeyManagerOf = %v, %v, want Vault", c.KeyManager, err)
+	}
+	if c, err := config.KeyManagerOf(nil); err != nil || c.KeyManager != config.Barbican {
+		t.Errorf("KeyManagerOf(nil) = %v, %v, want Barbican", c.KeyManager, err)
+	}
+	for variable, value := range map[string]string{"COUNTERSIGN_VAULT_AUTH": "ldap", "COUNTERSIGN_VAULT_URL": "https://vault"} {
+		env := vault(t, map[string]string{variable: value})
+		if _, err := config.KeyManagerOf(env); err == nil || !strings.Contains(err.Error(), variable) {
+			t.Errorf("KeyManagerOf with %s=%s = %v, want a problem with it", variable, value, err)
+		}
+	}
+}

@@ -69,7 +69,7 @@ func TestKilledAgainAndAgain(t *testing.T) {
 					up.outcome()
 				})
 			}
-			time.Sleep(time.Duration(chance.Int64N(int64(700 * time.Millisecond))))
+			time.Sleep(time.Duration(chance.Int64N(int64(1500 * time.Millisecond))))
 			p.cmd.Process.Signal(syscall.SIGKILL)
 			<-p.done
 			uploads.Wait()

@@ -195,3 +195,13 @@ func decode(t *testing.T, data []byte, into any) {
 		t.Fatal(fmt.Errorf("%s: %w", data, err))
 	}
 }
+
+func BenchmarkConceal(b *testing.B) {
+	list := `{"images": [` + strings.Repeat(secretImage+", ", 999) + openImage + `]}`
+	b.SetBytes(int64(len(list)))
+	for b.Loop() {
+		if _, err := io.Copy(io.Discard, conceal(strings.NewReader(list), true)); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -89,6 +89,9 @@ func (ev *event) refuse(f *Refusal) {
 // a word: initiator, action, target, outcome, reason.
 func (p *Proxy) finish(ev *event) {
 	p.Metrics.count(ev)
+	if p.Audit != nil && ev.action != "" {
+		p.Audit.Record(ev.record(p.Observer))
+	}
 	line := p.Log.Info()
 	switch {
 	case ev.route == healthPath && ev.reason == nil: // every other second, from each load balancer

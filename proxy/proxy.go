@@ -115,6 +115,13 @@ type Config struct {
 	// Metrics counts. Nil: nothing is counted.
 	Metrics *Metrics
 
+	// Audit takes what a rule had to decide about, as CADF events. Nil: only the
+	// log tells of it.
+	Audit Audit
+
+	// Observer is who we are in the audit trail: the host's name.
+	Observer string
+
 	// Log takes one event a request.
 	Log zerolog.Logger
 

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"maps"
+	"net/http/httptest"
 	"regexp"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
 
+	"github.com/countersign/countersign/certcache/vaulttest"
 	"github.com/countersign/countersign/signature"
 )
 
@@ -31,6 +33,11 @@ func TestScripts(t *testing.T) {
 			env.Defer(cloud.server.Close)
 			env.Setenv("CLOUD", cloud.server.URL)
 			env.Values["cloud"] = cloud
+			vault := vaulttest.New()
+			vault.AppRole("approle", "builder", "s3cret-id", -1)
+			server := httptest.NewServer(vault)
+			env.Defer(server.Close)
+			env.Setenv("VAULT", server.URL)
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // or each of many commands ends with a second's sleep
 			return nil
 		},

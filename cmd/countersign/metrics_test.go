@@ -76,6 +76,7 @@ func metrics(t *testing.T) map[string]metric {
 	})
 	r := &recorder{t, map[string]metric{}}
 	measureBuild(r)
+	(&auditTrail{sinks: []*auditSink{new(auditSink)}}).measure(r)
 	proxy.NewMetrics(r)
 	new(policyFile).measure(r)
 	newCertificates(cfg, nil).measure(r)

@@ -62,7 +62,13 @@ func serve(ctx context.Context, cfg config.Config, log zerolog.Logger) error {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 
+	audit, err := openAudit(cfg, log)
+	if err != nil {
+		return err
+	}
+	defer audit.close()
 	registry := newRegistry()
+	audit.measure(registry)
 	metrics := proxy.NewMetrics(registry)
 	identities := newKeystone(cfg, metrics)
 	keys := newCertificates(cfg, identities)
@@ -101,6 +107,8 @@ func serve(ctx context.Context, cfg config.Config, log zerolog.Logger) error {
 		LingerTimeout: cfg.LingerTimeout,
 		MaxBody:       int64(cfg.MaxBody),
 		Unfit:         func() string { return unfit(cfg, stopping.Load()) },
+		Audit:         audit,
+		Observer:      observer(),
 		Metrics:       metrics,
 		Log:           log,
 	})
@@ -164,6 +172,15 @@ func serve(ctx context.Context, cfg config.Config, log zerolog.Logger) error {
 	}
 	stopping.Store(true)
 	return shutDown(background, cfg, server, handler, log)
+}
+
+// observer is the name of this host, or of the pod.
+func observer() string {
+	name, err := os.Hostname()
+	if err != nil {
+		return "countersign"
+	}
+	return name
 }
 
 // unfit tells load balancers why they shall send nobody, in the words of

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/countersign/countersign/config"
 	"github.com/countersign/countersign/signature"
 )
 
@@ -28,9 +29,11 @@ The key's type decides how: RSA keys sign with RSA-PSS and the longest salt, whi
 every release of Glance and Nova accepts; DSA keys, and elliptic curve keys on
 P-384, P-521 and the four SECT curves, sign in DER. A key must not be encrypted.
 
-The certificate belongs into Barbican, where verifiers fetch it.
---store-certificate puts it there, with the credential that the openstack client
-uses too (OS_*, or OS_CLOUD for clouds.yaml), and prints its UUID among the
+The certificate belongs into the key manager, where verifiers fetch it: Barbican,
+unless COUNTERSIGN_KEY_MANAGER says vault or file, as it does to the proxy.
+--store-certificate puts it there, into Barbican with the credential that the
+openstack client uses too (OS_*, or OS_CLOUD for clouds.yaml), into the others with
+COUNTERSIGN_VAULT_* or COUNTERSIGN_KEY_DIRECTORY, and prints its UUID among the
 properties. Store a certificate once, and name it by --certificate-uuid from then
 on. Without either the UUID is missing from the output, and must be set as well:
 an image with three properties of the four is not a signed image.`,
@@ -38,7 +41,7 @@ an image with three properties of the four is not a signed image.`,
   openstack image create --disk-format raw --container-format bare --file disk.raw \
     $(countersign sign disk.raw --key key.pem --store-certificate certificate.pem) disk
 
-  # Sign with a certificate that is in Barbican already
+  # Sign with a certificate that is stored already
   countersign sign disk.raw --key key.pem \
     --certificate-uuid 8f41c1d6-6d2b-4a0f-9a1e-0c3d5f7b9e21 --format json > disk.json
 
@@ -52,9 +55,9 @@ an image with three properties of the four is not a signed image.`,
 	flags := cmd.Flags()
 	flags.StringVar(&s.keyFile, "key", "", "private `key` in PEM or DER: PKCS#8, PKCS#1, SEC 1 or OpenSSL's DSA form (required)")
 	flags.StringVar(&s.hash, "hash", string(signature.SHA256), "hash `method`: "+alternatives(signature.HashMethods))
-	flags.StringVar(&s.certificateID, "certificate-uuid", "", "`UUID` of the certificate in Barbican")
-	flags.StringVar(&s.certificateFile, "store-certificate", "", "X.509 certificate `file` to store in Barbican")
-	flags.StringVar(&s.certificateName, "certificate-name", "", "`name` for the certificate in Barbican (default: its subject)")
+	flags.StringVar(&s.certificateID, "certificate-uuid", "", "`UUID` of the certificate in the key manager")
+	flags.StringVar(&s.certificateFile, "store-certificate", "", "X.509 certificate `file` to store in the key manager")
+	flags.StringVar(&s.certificateName, "certificate-name", "", "`name` for the certificate in Barbican or Vault (default: its subject)")
 	flags.StringVar(&s.format, "format", string(formatArgs), "args for openstack image create, json, or shell for variables")
 	for _, err := range []error{
 		cmd.MarkFlagRequired("key"),
@@ -116,9 +119,9 @@ func (s *signing) run(cmd *cobra.Command, name string) error {
 		return err
 	}
 	// Everything the network is needed for is tried first, and done last.
-	var barbican *keyManager
+	var keys certificateStore
 	if s.certificate != nil {
-		if barbican, err = openKeyManager(cmd.Context()); err != nil {
+		if keys, err = openKeyManager(cmd.Context()); err != nil {
 			return err
 		}
 	}
@@ -128,17 +131,17 @@ func (s *signing) run(cmd *cobra.Command, name string) error {
 		return err
 	}
 	if s.certificate != nil {
-		id, err := barbican.store(cmd.Context(), s.certificate, s.certificateName)
+		id, err := keys.store(cmd.Context(), s.certificate, s.certificateName)
 		if err != nil {
 			return err
 		}
 		properties[signature.PropertyCertificate] = id
-		fmt.Fprintf(cmd.ErrOrStderr(), "Barbican has %s (SHA-256 %s) until %s as %s\n",
-			subject(s.certificate), s.certificate.Fingerprint(), s.certificate.NotAfter.UTC().Format(time.DateOnly), id)
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s has %s (SHA-256 %s) until %s as %s\n",
+			keys.name(), subject(s.certificate), s.certificate.Fingerprint(), s.certificate.NotAfter.UTC().Format(time.DateOnly), id)
 	}
 	if s.certificate == nil && s.certificateID == "" {
 		delete(properties, signature.PropertyCertificate)
-		fmt.Fprintf(cmd.ErrOrStderr(), "%s is not among the properties and must be set as well: the certificate's UUID in Barbican\n", signature.PropertyCertificate)
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s is not among the properties and must be set as well: the certificate's UUID in the key manager\n", signature.PropertyCertificate)
 	}
 	return format(s.format).write(cmd.OutOrStdout(), properties)
 }
@@ -150,7 +153,7 @@ func (s *signing) checkFlags(cmd *cobra.Command) error {
 		return fmt.Errorf("--format %q is not known; write %s", s.format, alternatives(formats))
 	}
 	if cmd.Flags().Changed("certificate-uuid") && s.certificateID == "" {
-		return errors.New("--certificate-uuid is empty; give the certificate's UUID in Barbican, or leave the flag out")
+		return errors.New("--certificate-uuid is empty; give the certificate's UUID in the key manager, or leave the flag out")
 	}
 	if cmd.Flags().Changed("store-certificate") && s.certificateFile == "" {
 		return errors.New("--store-certificate is empty; give the certificate's file, or leave the flag out")
@@ -198,6 +201,9 @@ func (s *signing) rehearse() error {
 	}
 	if s.certificateID != "" {
 		s.certificateID = spec.CertificateID // as Barbican writes it, however it was typed
+		if config.Environ()[config.Prefix+"KEY_MANAGER"] == config.Vault {
+			s.certificateID = bareID(s.certificateID)
+		}
 	}
 	if s.certificate == nil {
 		return nil

@@ -28,7 +28,9 @@ in a cloud; img_signature_certificate_uuid must be a UUID, but is not looked up.
 In a cloud: IMAGE is an image's UUID for which there is no file of that name, or the
 UUID or name that --image gives. Properties and data are read from Glance and the
 certificate from Barbican, with the credential that the openstack client uses too
-(OS_*, or OS_CLOUD for clouds.yaml). --certificate takes it from a file instead.
+(OS_*, or OS_CLOUD for clouds.yaml); or from Vault or a directory, if
+COUNTERSIGN_KEY_MANAGER and its companions say so, as they do to the proxy.
+--certificate takes it from a file instead.
 --image-endpoint asks another Glance than the catalog's, or the proxy.
 
 What a policy says about signers is not asked: read who signed.
