@@ -41,7 +41,7 @@ endpoint:
   url: ` + address + `
   interfaces: [public, internal, admin]
 resources:
-  requests: {cpu: 10m, memory: 128Mi}
+  requests: {cpu: 500m, memory: 128Mi}
   limits: {memory: 128Mi}
 `
 

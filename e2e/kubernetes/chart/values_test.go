@@ -153,8 +153,10 @@ func TestShutdown(t *testing.T) {
 	if variables["COUNTERSIGN_SHUTDOWN_DELAY"] != "7s" || variables["COUNTERSIGN_SHUTDOWN_TIMEOUT"] != "100s" {
 		t.Errorf("the process is told %v", variables)
 	}
-	if pod.at("spec.containers.0.readinessProbe.httpGet.path") == pod.at("spec.containers.0.livenessProbe.httpGet.path") {
-		t.Error("what is not ready is killed")
+	for probe, want := range map[string]string{"startup": "/livez", "liveness": "/livez", "readiness": "/readyz"} {
+		if got := pod.at("spec.containers.0." + probe + "Probe.httpGet.path"); got != want {
+			t.Errorf("the %s probe asks %v, want %s: what is not ready is not to be killed", probe, got, want)
+		}
 	}
 }
 
