@@ -45,17 +45,6 @@ type Refusal struct {
 	Cure     string // what the caller can do about it
 }
 
-// Undecided reports whether it may be another answer tomorrow, though nothing
-// about the image changes: nobody is to act on such a refusal.
-func (r *Refusal) Undecided() bool {
-	switch r.Code {
-	default:
-		return false
-	case CodePolicyUndecided, CodeAnchorsUnavailable, CodeRevocationUnknown:
-		return true
-	}
-}
-
 // Is makes a refusal of code image_denied a signature.ErrMismatch: data that is
 // not to be had is treated like data that is not the signed one.
 func (r *Refusal) Is(target error) bool {

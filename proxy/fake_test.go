@@ -339,12 +339,14 @@ type fakeBarbican struct {
 	certificates map[string][]byte
 	fail         error
 	asked        int
+	owners       []string // for whom, in turn
 }
 
 func (b *fakeBarbican) Certificate(_ context.Context, owner, id, token string) ([]byte, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.asked++
+	b.owners = append(b.owners, owner)
 	if b.fail != nil {
 		return nil, b.fail
 	}

@@ -318,20 +318,30 @@ func (s *scanning) look(ctx context.Context, listed Image) {
 	}
 	verified, signer, err := s.verify(ctx, img, rule)
 	f.Signer = signer
-	var unknown *unknownError
 	switch {
 	case ctx.Err() != nil:
 		return // interrupted: nothing was found out
-	case errors.As(err, &unknown):
-		f.Verdict, f.Reason = Undecided, asRefusal(unknown.err)
 	case err != nil:
-		f.Verdict, f.Reason = Refused, asRefusal(err)
-		s.dispose(ctx, &f, img)
+		s.refuse(ctx, &f, img, err)
 	default:
 		f.Verdict = Verified
 		s.certify(ctx, &f, img, verified)
 	}
 	s.report(f)
+}
+
+// refuse enters why an image would be refused. Where that is for want of
+// something (what an upload is told with 5xx, and could be otherwise at the next
+// try) nothing is done to the image.
+func (s *scanning) refuse(ctx context.Context, f *Finding, img Image, err error) {
+	f.Reason = asRefusal(err)
+	var unknown *unknownError
+	if errors.As(err, &unknown) || f.Reason.status() >= http.StatusInternalServerError {
+		f.Verdict = Undecided
+		return
+	}
+	f.Verdict = Refused
+	s.dispose(ctx, f, img)
 }
 
 // do carries out what a finding asks for, if it may.

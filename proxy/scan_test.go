@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/hex"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -27,24 +28,33 @@ import (
 // deleted. Those of n may be signed by nobody there is. The rest is audited, as
 // if that meant anything for what is done to them.
 const scanPolicy = `
+deny:
+  images: ["SHA-384:%x", "SHA-512:%x"]
 rules:
   - {name: report, projects: [{id: r}], mode: enforce, signers: any}
   - {name: deactivate, projects: [{id: v}], mode: enforce, signers: any, unverified: deactivate}
   - {name: delete, projects: [{id: x}], mode: enforce, signers: any, unverified: delete}
   - {name: nobody, projects: [{id: n}], mode: enforce, signers: [{certificate: 11111111-1111-4111-8111-111111111111}], unverified: delete}
+  - {name: trusts, projects: [{id: u}], mode: enforce, signers: [{trust: away}], unverified: delete}
   - {name: off, projects: [{id: c}], mode: off}
   - {projects: all, unowned: true, mode: audit}
+trust:
+  away: {certificates: [55555555-5555-4555-8555-555555555555]}
 `
+
+// Data that the policy denies: by a digest that nobody else computes, and by
+// Glance's own.
+var denied384, denied512 = []byte("denied"), []byte("denied, too")
 
 // newScanStage is a stage on which images are there already.
 func newScanStage(t *testing.T, change ...func(*proxy.Config)) *stage {
 	t.Helper()
-	rules, err := policy.Load(strings.NewReader(scanPolicy))
+	rules, err := policy.Load(strings.NewReader(fmt.Sprintf(scanPolicy, sha512.Sum384(denied384), sha512.Sum512(denied512))))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return newStage(t, append([]func(*proxy.Config){func(c *proxy.Config) {
-		c.Policies, c.SettleTimeout = rules, time.Second
+		c.Policies, c.SettleTimeout = rules, 10*time.Second
 	}}, change...)...)
 }
 
@@ -158,6 +168,11 @@ func TestScan(t *testing.T) {
 		{"signed by another", "n", data, good, nil, proxy.Refused, "signer_not_trusted", proxy.Deactivated, "deactivated"},
 		{"signed by one whose time is over", "x", data, good, []any{signature.PropertyCertificate, "22222222-2222-4222-8222-222222222222"}, proxy.Refused, "certificate_expired", proxy.Deactivated, "deactivated"},
 		{"signed with what is no certificate", "x", data, good, []any{signature.PropertyCertificate, "33333333-3333-4333-8333-333333333333"}, proxy.Refused, "certificate_unreadable", proxy.Deactivated, "deactivated"},
+
+		{"signed, but servers boot something else", "x", data, good, []any{"block_device_mapping", "[{}]"}, proxy.Refused, "receipt_invalid", proxy.Deactivated, "deactivated"},
+		{"signed, and denied", "x", denied384, signed(t, denied384), nil, proxy.Refused, "image_denied", proxy.Deactivated, "deactivated"},
+		{"signed, and denied by Glance's hash", "x", denied512, signed(t, denied512), nil, proxy.Refused, "image_denied", proxy.Deactivated, "deactivated"},
+		{"signed, and nobody knows who is trusted", "u", data, good, nil, proxy.Undecided, "anchors_unavailable", proxy.None, "active"},
 
 		{"a certificate that is not there", "x", data, good, []any{signature.PropertyCertificate, "44444444-4444-4444-8444-444444444444"}, proxy.Undecided, "certificate_not_found", proxy.None, "active"},
 		{"data that is short", "x", data, good, []any{"size", len(data) + 1}, proxy.Undecided, "data_unreadable", proxy.None, "active"},
@@ -396,14 +411,17 @@ func TestScanWritesUntilItStays(t *testing.T) {
 	s := newScanStage(t)
 	data := random(t, 1000)
 	id := s.has("x", data, signed(t, data))
-	looks := 0
-	s.glance.before = func(_ http.ResponseWriter, r *http.Request) bool {
-		if r.Method == "GET" && r.URL.Path == "/v2/images/"+id && s.property(id, receipt.Property) != "" {
-			if looks++; looks == 2 {
-				s.glance.unset(s.glance.images[id], receipt.Property)
-			}
+	undone := false
+	s.glance.before = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != "GET" || r.URL.Path != "/v2/images/"+id || s.property(id, receipt.Property) == "" || undone {
+			return false
 		}
-		return false
+		undone = true // behind the first look that shows it
+		s.glance.mu.Lock()
+		json.NewEncoder(w).Encode(s.glance.images[id])
+		s.glance.mu.Unlock()
+		s.glance.unset(s.glance.images[id], receipt.Property)
+		return true
 	}
 	if f := s.scan(proxy.Scan{})[id]; f.Action != proxy.Certified {
 		t.Errorf("%s %s %s, want the receipt written", f.Verdict, f.Action, f.Note)
@@ -465,7 +483,11 @@ func TestScanWhereGlanceRefuses(t *testing.T) {
 		"delete":               {[]string{"DELETE"}, proxy.Deactivated, "deactivated"},
 		"delete, and all else": {[]string{"DELETE", "POST"}, proxy.Failed, "active"},
 	} {
-		s := newScanStage(t)
+		s := newScanStage(t, func(c *proxy.Config) {
+			if tt.action == proxy.Failed {
+				c.SettleTimeout = 300 * time.Millisecond
+			}
+		})
 		id := s.has("x", random(t, 10), nil)
 		s.glance.before = func(w http.ResponseWriter, r *http.Request) bool {
 			for _, method := range tt.methods {
@@ -481,7 +503,7 @@ func TestScanWhereGlanceRefuses(t *testing.T) {
 			t.Errorf("%s: %s %q, and the image is %s; want %s, %s", name, f.Action, f.Note, s.glance.status(id), tt.action, tt.status)
 		}
 	}
-	s := newScanStage(t)
+	s := newScanStage(t, func(c *proxy.Config) { c.SettleTimeout = 300 * time.Millisecond })
 	data := random(t, 10)
 	id := s.has("x", data, signed(t, data))
 	s.glance.before = func(w http.ResponseWriter, r *http.Request) bool {
@@ -508,6 +530,11 @@ func TestScanTakesTheCertificateFromAReceipt(t *testing.T) {
 	found := s.scan(proxy.Scan{})
 	if f := found[second]; f.Verdict != proxy.Verified || f.Action != proxy.Certified {
 		t.Errorf("a copy in the same project: %s %s (%v), want it verified", f.Verdict, f.Action, f.Reason)
+	}
+	for _, owner := range s.barbican.owners {
+		if owner == "x" || owner == "r" {
+			t.Errorf("the certificate was fetched for project %q, whose members may not be allowed what the service credential is", owner)
+		}
 	}
 	if f := found[other]; f.Verdict != proxy.Undecided {
 		t.Errorf("a copy in another project: %s, want %s", f.Verdict, proxy.Undecided)

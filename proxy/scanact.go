@@ -36,8 +36,7 @@ func (s *scanning) certify(ctx context.Context, f *Finding, img Image, r receipt
 	as.Properties = maps.Clone(img.Properties)
 	as.Properties[receipt.Property] = text
 	if _, err := s.proxy.vouched(ctx, as, f.Rule, false); err != nil {
-		f.Verdict, f.Reason = Refused, asRefusal(err)
-		s.dispose(ctx, f, img)
+		s.refuse(ctx, f, img, err)
 		return
 	}
 	if err := s.proxy.roomForReceipt(img); err != nil {

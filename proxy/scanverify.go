@@ -43,10 +43,6 @@ func (s *scanning) verify(ctx context.Context, img Image, rule *policy.Rule) (r 
 	}
 	signer = certificate.Fingerprint()
 	if err := rule.CheckCertificate(spec.CertificateID, certificate, policy.Moment{Now: p.Now()}); err != nil {
-		var ruled *policy.Refusal
-		if errors.As(err, &ruled) && ruled.Undecided() {
-			err = &unknownError{err}
-		}
 		return r, signer, err
 	}
 	if err := deniedHash(rule, img.HashAlgo, img.HashValue); err != nil {

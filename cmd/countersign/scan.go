@@ -124,7 +124,7 @@ func (s *scanCommand) run(cmd *cobra.Command) error {
 	s.scan.Report = func(f proxy.Finding) {
 		summary.Add(f)
 		if f.Reason != nil && examples[f.Reason.Code] == "" {
-			examples[f.Reason.Code] = f.Reason.Error()
+			examples[f.Reason.Code] = problem(f.Reason)
 		}
 		good := f.Verdict == proxy.Vouched || f.Verdict == proxy.Verified && f.Action != proxy.Failed
 		if s.all || !good || f.Action == proxy.Repaired {

@@ -41,9 +41,17 @@ func rowOf(f proxy.Finding, dryRun bool) scanRow {
 		row.Rule, row.Mode = f.Rule.Name, string(f.Rule.Mode)
 	}
 	if f.Reason != nil {
-		row.Reason, row.Problem = f.Reason.Code, f.Reason.Error()
+		row.Reason, row.Problem = f.Reason.Code, problem(f.Reason)
 	}
 	return row
+}
+
+// problem is a refusal with its cause, which only operators are told.
+func problem(reason *proxy.Refusal) string {
+	if reason.Err == nil {
+		return reason.Error()
+	}
+	return fmt.Sprintf("%s Cause: %v", reason, reason.Err)
 }
 
 // done says what was done, or would be.
