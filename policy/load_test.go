@@ -315,6 +315,7 @@ func FuzzLoad(f *testing.F) {
 	_, text := certify(f, curveKey(f))
 	f.Add(mixed)
 	f.Add("rules:\n- {projects: all, unowned: true, mode: enforce, signers: any}")
+	f.Add("rules:\n- {projects: [{id: a}, {name: b, domain: d}], visibility: [public, shared], mode: enforce, signers: any, downloads: verify, ranges: true}\n- {projects: [id: a], mode: off, until: 2020-01-02T03:04:05Z, owner: o, reason: r}\n- {projects: [id: a], mode: audit, services: {users: [id: u], mode: exempt}}\n- {projects: all, mode: off}")
 	f.Add("rules:\n- projects: all\n  mode: enforce\n  signers:\n  - pem: |\n" + indent(text))
 	f.Add("rules: &a\n- *a\n- {projects: [&b {id: c}, *b], mode: off, <<: *b}")
 	f.Fuzz(func(t *testing.T, text string) {

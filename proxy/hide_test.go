@@ -31,6 +31,7 @@ func TestHide(t *testing.T) {
 		{"of others, shown to a guarded project", "token-r", open, "public", nil, true},
 		{"audited", "token-x", "x", "private", nil, false},
 		{"shared, where members are guarded", tokenC, "s", "shared", nil, true},
+		{"shared, where those without members are guarded", tokenC, "t", "shared", nil, true},
 		{"private, where members are guarded", tokenC, "s", "private", nil, false},
 		{"to a service", "token-r", guarded, "private", []string{"X-Service-Token", "token-nova"}, false},
 		{"to a member's own token as a service's", "token-r", guarded, "private", []string{"X-Service-Token", "token-r"}, true},
@@ -107,6 +108,7 @@ func newHidingStage(t testing.TB) *stage {
 rules:
   - {name: receipt, projects: [{id: r}, {id: abcdefabcdefabcdefabcdefabcdefab}], mode: enforce, signers: any, downloads: receipt}
   - {name: lent, projects: [id: s], visibility: [shared], mode: enforce, signers: any, downloads: receipt}
+  - {name: own, projects: [id: t], visibility: [private], mode: enforce, signers: any, downloads: receipt}
   - {name: audited, projects: [id: x], mode: audit, downloads: verify}
   - {name: rest, projects: all, mode: off}
 `))
