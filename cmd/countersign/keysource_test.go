@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -200,6 +201,26 @@ func TestDirectoryThatIsAwayAtStart(t *testing.T) {
 	}
 }
 
+// sharedLog is a log that is read while it is written.
+type sharedLog struct {
+	mu   sync.Mutex // guards what follows
+	text bytes.Buffer
+}
+
+func (l *sharedLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+// take returns what was written since the last call.
+func (l *sharedLog) take() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	defer l.text.Reset()
+	return l.text.String()
+}
+
 // Certificates that expire within 30 days are told of once a day, whoever named
 // them, and counted.
 func TestExpiryWarnings(t *testing.T) {
@@ -225,15 +246,14 @@ func TestExpiryWarnings(t *testing.T) {
 			}
 		}
 		keys.anchors.Load(t.Context(), []string{ids[useAnchor]})
-		var log bytes.Buffer
+		var log sharedLog
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { defer close(done); keys.run(ctx, zerolog.New(&log)) }()
 		said := func() []string {
 			synctest.Wait()
-			defer log.Reset()
 			var list []string
-			for line := range strings.Lines(log.String()) {
+			for line := range strings.Lines(log.take()) {
 				var event struct {
 					ID, Use string
 					Days    int
