@@ -37,7 +37,7 @@ e2e-kubernetes: build ## the chart on a real Kubernetes in front of the real Gla
 stack: ## bring up a real Keystone, Barbican and Glance on loopback (once: two minutes)
 	$(STACK) up
 e2e: stack ## the scenarios against it, Glance under eventlet and under uWSGI; RUN=regexp chooses
-	go test -count=1 -timeout 30m -tags e2e -run '$(RUN)' ./e2e/...
+	go test -count=1 -timeout 60m -tags e2e -run '$(RUN)' ./e2e/...
 e2e-vault: export VAULT_SERVER = $(or $(E2E_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/countersign)/e2e/vault
 e2e-vault: ## certificates in a real Vault, as castellan keeps them; the first time Vault is built, which takes long
 	$(STACK) root

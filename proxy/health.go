@@ -27,10 +27,8 @@ func (p *Proxy) health(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	eventOf(r.Context()).status = http.StatusServiceUnavailable
-	mediaType, body := "text/plain; charset=UTF-8", []byte(reason)
-	if r.Method == http.MethodHead {
-		body = nil
-	} else {
+	mediaType, body := "text/plain; charset=UTF-8", []byte(nil)
+	if r.Method != http.MethodHead {
 		mediaType, body = healthBody(r.Header.Get("Accept"), reason)
 	}
 	w.Header().Set("Content-Type", mediaType)

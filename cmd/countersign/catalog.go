@@ -168,7 +168,7 @@ func answersAsCountersign(ctx context.Context, client *http.Client, endpoint str
 	case err != nil:
 		return err
 	case status != http.StatusOK:
-		return fmt.Errorf("Countersign answers, and says that it cannot serve: %d to /healthcheck", status)
+		return fmt.Errorf("it is Countersign, and says that it cannot serve: %d to /healthcheck", status)
 	}
 	return nil
 }

@@ -167,7 +167,7 @@ func (m *relocation) open(cmd *cobra.Command, everyRegion bool) (*catalog, []end
 	}
 	switch names := strings.Join(sorted(regions), ", "); {
 	case len(all) == 0:
-		return nil, nil, errors.New("Keystone has no endpoint of a service of type image")
+		return nil, nil, errors.New("the catalog has no endpoint of a service of type image")
 	case region == "" && !everyRegion && len(regions) > 1:
 		return nil, nil, fmt.Errorf("there are image endpoints in several regions; name one with --region: %s", names)
 	case len(found) == 0:

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -226,8 +225,7 @@ func cause(err error) error {
 // scanBar tells somebody who looks on that it goes on. It is drawn on a terminal
 // only.
 type scanBar struct {
-	bar   *progressbar.ProgressBar // nil: nobody looks on
-	bytes atomic.Int64
+	bar *progressbar.ProgressBar // nil: nobody looks on
 }
 
 func newScanBar(cmd *cobra.Command) *scanBar {

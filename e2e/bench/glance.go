@@ -17,7 +17,6 @@ import (
 // cloud is the real OpenStack of e2e/stack, as one of its users sees it.
 type cloud struct {
 	token   string
-	project string
 	glance  *url.URL
 	keys    string // Barbican
 	service map[string]string
@@ -129,7 +128,7 @@ func openCloud() (*cloud, error) {
 		}
 	}
 	if err := json.NewDecoder(answer.Body).Decode(&shown); err != nil || answer.StatusCode != http.StatusCreated {
-		return nil, fmt.Errorf("Keystone answered %d, %v", answer.StatusCode, err)
+		return nil, fmt.Errorf("the answer of Keystone: %d, %v", answer.StatusCode, err)
 	}
 	c.token = answer.Header.Get("X-Subject-Token")
 	for _, service := range shown.Token.Catalog {
