@@ -1,0 +1,57 @@
+package upstream
+
+import "io"
+
+const (
+	// smallSize is the buffer of a stream that has not shown that it is fast.
+	smallSize = 16 << 10
+	// full is how many full reads in a row show that it is, and slack how many
+	// small ones that it is no longer.
+	full, slack = 2, 8
+)
+
+// Copy copies a stream until its end. It begins with a small buffer, takes a large
+// one while whole buffers are there to be read, and gives it back when they are
+// not: a slow stream holds little memory, and a fast one makes few system calls.
+// An io.WriterTo is asked to do it itself.
+func Copy(dst io.Writer, src io.Reader) (n int64, err error) {
+	if to, able := src.(io.WriterTo); able {
+		return to.WriteTo(dst)
+	}
+	small := make([]byte, smallSize)
+	buffer, count := small, 0
+	defer func() { Large.Give(buffer) }()
+	for {
+		read, err := src.Read(buffer)
+		if read > 0 {
+			written, err := dst.Write(buffer[:read])
+			n += int64(written)
+			if err != nil {
+				return n, err
+			}
+			if written < read {
+				return n, io.ErrShortWrite
+			}
+		}
+		switch {
+		case err == io.EOF:
+			return n, nil
+		case err != nil:
+			return n, err
+		case len(buffer) == smallSize && read == smallSize:
+			if count++; count >= full {
+				if large := Large.Take(); large != nil {
+					buffer = large
+				}
+				count = 0
+			}
+		case len(buffer) > smallSize && read <= smallSize:
+			if count++; count >= slack {
+				Large.Give(buffer)
+				buffer, count = small, 0
+			}
+		default:
+			count = 0
+		}
+	}
+}

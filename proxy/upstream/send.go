@@ -1,0 +1,114 @@
+package upstream
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// Send writes a request with a body of any length, which it does not close. What
+// is read of the body is sent at once, whether it is much or little, so that a slow
+// client is no silence to the server. The server may take nothing for as long as
+// stall; zero: for ever.
+//
+// If the body ends with an error, or too soon, short is true and nothing more is
+// written: what was sent is incomplete, less than its length or without the last
+// chunk. The body's end is always read, and seen before a last chunk is written,
+// since it may be a verdict.
+func Send(conn net.Conn, req *http.Request, stall time.Duration) (short bool, err error) {
+	out := &sender{conn: conn, stall: stall, left: req.ContentLength}
+	var text bytes.Buffer
+	if req.Body == nil || req.Body == http.NoBody {
+		if err := req.Write(&text); err != nil {
+			return false, err
+		}
+		return false, out.raw(text.Bytes())
+	}
+	if out.left == 0 {
+		out.left = -1 // a body of which nobody has said that it is empty
+	}
+	if err := writeHead(&text, req, out.left); err != nil {
+		return false, err
+	}
+	if err := out.raw(text.Bytes()); err != nil {
+		return false, err
+	}
+	if _, err := Copy(out, req.Body); err != nil {
+		return out.err == nil, err
+	}
+	switch {
+	case out.left < 0:
+		return false, out.raw([]byte("0\r\n\r\n"))
+	case out.left > 0:
+		return true, fmt.Errorf("the body is %d bytes shorter than was said", out.left)
+	}
+	return false, nil
+}
+
+// writeHead writes what net/http writes of a request before it asks the body for
+// its first byte. A negative length stands for chunks.
+func writeHead(to *bytes.Buffer, req *http.Request, length int64) error {
+	bare, body := *req, new(unread)
+	bare.Body, bare.GetBody, bare.ContentLength, bare.TransferEncoding, bare.Trailer = body, nil, length, nil, nil
+	if length < 0 {
+		bare.TransferEncoding = []string{"chunked"}
+	}
+	if err := bare.Write(to); !body.asked {
+		return fmt.Errorf("writing the request's head: %w", err)
+	}
+	return nil
+}
+
+// unread is a body that ends the writing of a request when it is asked.
+type unread struct{ asked bool }
+
+func (u *unread) Read([]byte) (int, error) {
+	u.asked = true
+	return 0, errors.New("the head is written")
+}
+
+func (u *unread) Close() error { return nil }
+
+// sender frames the data of a body.
+type sender struct {
+	conn  net.Conn
+	stall time.Duration
+	left  int64 // of a body with a length; negative: it goes in chunks
+	size  []byte
+	err   error // of the connection
+}
+
+// Write sends a piece of the body, as one chunk if it goes in chunks.
+func (s *sender) Write(p []byte) (int, error) {
+	switch {
+	case len(p) == 0: // as a chunk it would be the last
+		return 0, nil
+	case s.left < 0:
+		s.size = append(strconv.AppendInt(s.size[:0], int64(len(p)), 16), "\r\n"...)
+		if err := s.raw(s.size, p, []byte("\r\n")); err != nil {
+			return 0, err
+		}
+		return len(p), nil
+	case int64(len(p)) > s.left:
+		return 0, errors.New("the body is longer than was said")
+	}
+	if err := s.raw(p); err != nil {
+		return 0, err
+	}
+	s.left -= int64(len(p))
+	return len(p), nil
+}
+
+// raw writes pieces with one system call.
+func (s *sender) raw(pieces ...[]byte) error {
+	if s.stall > 0 {
+		s.conn.SetWriteDeadline(time.Now().Add(s.stall))
+	}
+	all := net.Buffers(pieces)
+	_, s.err = all.WriteTo(s.conn)
+	return s.err
+}
