@@ -11,9 +11,27 @@ import (
 // holds back until the signature has been verified.
 const Tail = 16 << 10
 
-// bufferSize is what a Reader allocates, once: the tail, and room for what is
-// read beyond it.
-const bufferSize = Tail + 48<<10
+// room is what a Reader reads at least at once, and bufferSize what it allocates:
+// that, and the tail.
+const (
+	room       = 16 << 10
+	bufferSize = Tail + room
+)
+
+// How many reads in a row that fill the room show that the source is fast, and how
+// many that would have fitted into little that it is no longer.
+const (
+	full  = 2
+	slack = 8
+)
+
+// Buffers lends larger buffers, all of one size. upstream.Buffers are some.
+type Buffers interface {
+	// Take returns a buffer of whatever content, or nil if there is none to spare.
+	Take() []byte
+	// Give takes a buffer back, which Take returned and which is not used any more.
+	Give([]byte)
+}
 
 // maxEmptyReads is how often a source may return neither data nor an error.
 const maxEmptyReads = 100
@@ -26,16 +44,20 @@ const maxEmptyReads = 100
 //	consumer|—————— never more than this ————————>|     Verify() == nil ? the rest, io.EOF
 //	                                                              : an error, for good
 //
-// Data shorter than the tail is held back whole. Read and Prime are for one
-// goroutine at a time.
+// Data shorter than the tail is held back whole. All methods but Verified are for
+// one goroutine at a time.
 type Reader struct {
 	src   io.Reader
 	judge Judge
 
-	buffer     []byte
-	start, end int   // buffer[start:end] was hashed and not passed on
-	err        error // sticky; io.EOF stands for verified
+	buffer     []byte // small, or one of the lender's
+	start, end int    // buffer[start:end] was hashed and not passed on
+	err        error  // sticky; io.EOF stands for verified
 	verified   atomic.Bool
+
+	small  []byte
+	lender Buffers // nil: there is none
+	count  int     // of reads in a row that speak for another buffer
 }
 
 // Judge sees data and says in the end whether it is the right one: a Verifier,
@@ -45,11 +67,26 @@ type Judge interface {
 	Verify() error
 }
 
-// NewReader returns a Reader of src, which takes 64 KiB of memory however long
+// NewReader returns a Reader of src, which takes 32 KiB of memory however long
 // the data is. The Judge must be fresh and belongs to
 // the Reader until a Read has returned an error.
 func NewReader(src io.Reader, j Judge) *Reader {
-	return &Reader{src: src, judge: j, buffer: make([]byte, bufferSize)}
+	small := make([]byte, bufferSize)
+	return &Reader{src: src, judge: j, buffer: small, small: small}
+}
+
+// Borrow lets the Reader take a larger buffer while the source is fast. It gives
+// the buffer back when the source is slow, when nothing is left to be read from
+// the Reader, and on Close.
+func (r *Reader) Borrow(lender Buffers) { r.lender = lender }
+
+// Close gives back what was borrowed. Nothing can be read afterwards.
+func (r *Reader) Close() error {
+	if r.err == nil || r.ready() > 0 {
+		r.err = errors.New("image data: the reader is closed")
+	}
+	r.exchange(r.small)
+	return nil
 }
 
 // Prime blocks until there is a byte to pass on or the data has been judged.
@@ -82,8 +119,38 @@ func (r *Reader) Read(p []byte) (int, error) {
 		r.fill()
 	}
 	n := copy(p, r.buffer[r.start:r.start+r.ready()])
-	r.start += n
+	r.pass(n)
 	return n, nil
+}
+
+// WriteTo implements io.WriterTo: it is Read until the end, without a buffer in
+// between. Each piece is written as soon as Read would have returned it.
+func (r *Reader) WriteTo(w io.Writer) (n int64, err error) {
+	for {
+		for r.ready() == 0 {
+			switch {
+			case r.err == io.EOF:
+				return n, nil
+			case r.err != nil:
+				return n, r.err
+			}
+			r.fill()
+		}
+		piece := r.buffer[r.start : r.start+r.ready()]
+		written, err := w.Write(piece)
+		if written < 0 || written > len(piece) {
+			return n, errors.New("image data: writer returned an impossible count")
+		}
+		n += int64(written)
+		short := written < len(piece)
+		r.pass(written)
+		switch {
+		case err != nil:
+			return n, err
+		case short:
+			return n, io.ErrShortWrite
+		}
+	}
 }
 
 // Verified reports whether all the data was read from the source and the
@@ -104,6 +171,14 @@ func (r *Reader) ready() int {
 	}
 }
 
+// pass notes that n bytes were passed on.
+func (r *Reader) pass(n int) {
+	r.start += n
+	if r.err == io.EOF && r.start == r.end {
+		r.exchange(r.small)
+	}
+}
+
 // fill reads from the source once. It is called only while no more than the
 // tail is held, so that moving it to the front always makes room.
 func (r *Reader) fill() {
@@ -113,22 +188,66 @@ func (r *Reader) fill() {
 		r.start = 0
 	}
 
+	free := len(r.buffer) - r.end
 	n, err := r.read(r.buffer[r.end:])
 	if _, werr := r.judge.Write(r.buffer[r.end : r.end+n]); werr != nil {
-		r.err = werr
+		r.fail(werr)
 		return
 	}
 	r.end += n
 	switch {
 	case err == nil:
+		r.resize(n, n == free)
 	case err == io.EOF:
 		r.decide()
 	case errors.Is(err, io.EOF):
 		// A consumer that asks errors.Is would take it for the end.
-		r.err = fmt.Errorf("image data: %v", err)
+		r.fail(fmt.Errorf("image data: %v", err))
 	default:
-		r.err = err
+		r.fail(err)
 	}
+}
+
+// fail is the end of everything that is held.
+func (r *Reader) fail(err error) {
+	r.err = err
+	r.exchange(r.small)
+}
+
+// resize takes or gives back a larger buffer, as a read of n bytes, which filled
+// the room or not, speaks for it.
+func (r *Reader) resize(n int, filled bool) {
+	borrowed := len(r.buffer) > bufferSize
+	switch {
+	case r.lender == nil:
+	case !borrowed && filled:
+		if r.count++; r.count >= full {
+			if larger := r.lender.Take(); len(larger) > bufferSize {
+				r.exchange(larger)
+			}
+			r.count = 0
+		}
+	case borrowed && n <= room && r.end-r.start <= bufferSize:
+		if r.count++; r.count >= slack {
+			r.exchange(r.small)
+		}
+	default:
+		r.count = 0
+	}
+}
+
+// exchange goes on with another buffer. What is held goes along, unless it is
+// never to be passed on.
+func (r *Reader) exchange(other []byte) {
+	held := r.buffer[r.start:r.end]
+	if r.err != nil && r.err != io.EOF {
+		held = nil
+	}
+	r.start, r.end = 0, copy(other, held)
+	if len(r.buffer) > bufferSize {
+		r.lender.Give(r.buffer)
+	}
+	r.buffer, r.count = other, 0
 }
 
 // read returns at least one byte or an error.
@@ -148,7 +267,7 @@ func (r *Reader) read(p []byte) (int, error) {
 // decide is the only place that sets io.EOF.
 func (r *Reader) decide() {
 	if err := r.judge.Verify(); err != nil {
-		r.err = err
+		r.fail(err)
 		return
 	}
 	r.verified.Store(true)
