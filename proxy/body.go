@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/countersign/countersign/proxy/upstream"
 )
 
 // body is a request's body. It knows whether it was asked for anything and
@@ -100,17 +102,8 @@ func (p *Proxy) linger(w http.ResponseWriter, b *body) {
 		closeAfter(w)
 		return
 	}
-	buf := buffers.Get().(*[]byte)
-	defer buffers.Put(buf)
-	for {
-		_, err := b.Read(*buf)
-		if err == io.EOF {
-			return
-		}
-		if err != nil {
-			closeAfter(w)
-			return
-		}
+	if _, err := upstream.Copy(io.Discard, b); err != nil {
+		closeAfter(w)
 	}
 }
 
@@ -120,16 +113,3 @@ func (p *Proxy) linger(w http.ResponseWriter, b *body) {
 func closeAfter(w http.ResponseWriter) {
 	http.MaxBytesReader(w, io.NopCloser(strings.NewReader("x")), 0).Read(make([]byte, 1))
 }
-
-// bufferSize is what trials on loopback found: larger ones save nothing.
-const bufferSize = 256 << 10
-
-var buffers = sync.Pool{New: func() any { b := make([]byte, bufferSize); return &b }}
-
-// newBuffers is the pool for answers that pass.
-func newBuffers() bufferPool { return bufferPool{} }
-
-type bufferPool struct{}
-
-func (bufferPool) Get() []byte  { return *buffers.Get().(*[]byte) }
-func (bufferPool) Put(b []byte) { buffers.Put(&b) }

@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"sync/atomic"
 	"time"
+
+	"github.com/countersign/countersign/proxy/upstream"
 )
 
 // carrier takes bodies to Glance, each over a connection of its own.
@@ -22,7 +24,7 @@ import (
 // arrived. Here the answer is read, whole, while the data is sent, and is looked
 // for once more when sending fails.
 //
-// net/http writes the request and reads the answer. When the body ends with an
+// upstream.Send writes the request, and net/http reads the answer. When the body ends with an
 // error nothing more is written, and our half of the connection is closed: Glance
 // sees a body that ended too soon, and its answer to that, which nobody is
 // shown, tells that it has let go of the image.
@@ -47,6 +49,9 @@ const answerGrace = 5 * time.Second
 func (c *carrier) RoundTrip(req *http.Request) (*http.Response, error) {
 	conn, err := c.dial(req.Context())
 	if err != nil {
+		if req.Body != nil {
+			req.Body.Close()
+		}
 		return nil, err
 	}
 	release := context.AfterFunc(req.Context(), func() { conn.Close() })
@@ -73,10 +78,10 @@ func (c *carrier) RoundTrip(req *http.Request) (*http.Response, error) {
 			half.CloseWrite()
 		} else {
 			conn.Close()
-		} // and what send has in its buffer stays there
+		}
 	}()
 
-	answer, err := readAnswer(bufio.NewReader(conn), req)
+	answer, err := upstream.ReadAnswer(bufio.NewReader(conn), req)
 	if err != nil {
 		conn.Close()
 		if first := cause.Load(); first != nil {
@@ -107,8 +112,12 @@ func whole(answer *http.Response) *http.Response {
 
 var errPanic = errors.New("panic while sending")
 
-// send writes a request. If its own body is at fault that error is returned.
+// send writes a request, and closes its body. If the body is at fault, short is
+// true.
 func (c *carrier) send(req *http.Request, conn net.Conn) (short bool, err error) {
+	if req.Body != nil {
+		defer req.Body.Close()
+	}
 	// The verdict falls in here, over a key and a signature of the client's. Out
 	// of a handler's reach a panic would end the process, and everybody's uploads.
 	defer func() {
@@ -116,61 +125,7 @@ func (c *carrier) send(req *http.Request, conn net.Conn) (short bool, err error)
 			short, err = true, fmt.Errorf("%w: %v\n%s", errPanic, found, debug.Stack())
 		}
 	}()
-	req = req.Clone(req.Context())
-	req.Close = true
-	var body *sentBody
-	if req.Body != nil && req.Body != http.NoBody {
-		body = &sentBody{ReadCloser: req.Body, conn: conn, stall: c.stall}
-		req.Body = body
-	}
-	out := bufio.NewWriterSize(direct{conn}, 64<<10)
-	err = req.Write(out)
-	if err == nil {
-		err = out.Flush()
-	}
-	if body != nil && body.err != nil {
-		return true, body.err
-	}
-	return false, err
-}
-
-// readAnswer skips interim answers (1xx).
-func readAnswer(in *bufio.Reader, req *http.Request) (*http.Response, error) {
-	for {
-		answer, err := http.ReadResponse(in, req)
-		if err != nil || answer.StatusCode/100 != 1 {
-			return answer, err
-		}
-	}
-}
-
-// direct is a connection to which bufio hands a body without collecting it: what
-// was read of the client goes on at once, through TLS as well, so that a slow
-// client is no silence to Glance.
-type direct struct{ net.Conn }
-
-// ReadFrom implements io.ReaderFrom.
-func (d direct) ReadFrom(r io.Reader) (int64, error) {
-	return io.Copy(struct{ io.Writer }{d.Conn}, struct{ io.Reader }{r})
-}
-
-// sentBody notes how the body ended. What it hands out is sent before it is asked
-// again, so it also says until when that may take: while Glance takes nothing
-// nothing is read of the client, and that it has left goes unseen.
-type sentBody struct {
-	io.ReadCloser
-	conn  net.Conn
-	stall time.Duration
-	err   error // owned by whoever sends
-}
-
-func (b *sentBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err != nil && err != io.EOF {
-		b.err = err
-	}
-	if b.stall > 0 {
-		b.conn.SetWriteDeadline(time.Now().Add(b.stall))
-	}
-	return n, err
+	closing := *req
+	closing.Close = true
+	return upstream.Send(conn, &closing, c.stall)
 }

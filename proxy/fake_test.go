@@ -31,6 +31,7 @@ import (
 	"github.com/countersign/countersign/proxy"
 	"github.com/countersign/countersign/proxy/keystone"
 	"github.com/countersign/countersign/proxy/receipt"
+	"github.com/countersign/countersign/proxy/upstream"
 	"github.com/countersign/countersign/signature"
 )
 
@@ -406,7 +407,7 @@ func newStage(t testing.TB, change ...func(*proxy.Config)) *stage {
 	s := &stage{t: t, glance: newFakeGlance(t), keystone: &fakeKeystone{}, log: &safeBuffer{},
 		barbican: &fakeBarbican{certificates: map[string][]byte{certificateID: certificatePEM()}}}
 	base, _ := url.Parse(s.glance.URL)
-	transport := &http.Transport{DisableCompression: true}
+	transport := &upstream.Client{}
 	t.Cleanup(transport.CloseIdleConnections)
 	c := proxy.Config{
 		Glance: base, Transport: transport, Policies: rules, Certificates: s.barbican, Identities: s.keystone,
@@ -420,6 +421,7 @@ func newStage(t testing.TB, change ...func(*proxy.Config)) *stage {
 	c.Dial = func(ctx context.Context) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "tcp", c.Glance.Host)
 	}
+	transport.Dial = c.Dial
 	s.proxy = proxy.New(c)
 	if err := s.proxy.Probe(t.Context()); err != nil {
 		t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/countersign/countersign/proxy"
+	"github.com/countersign/countersign/proxy/upstream"
 	"github.com/countersign/countersign/signature"
 )
 
@@ -53,7 +54,7 @@ func spoken(id string, data []byte, chunked bool) (head, body []byte) {
 }
 
 // census is what an exchange, however it ends, has to give back.
-type census struct{ goroutines, files int }
+type census struct{ goroutines, files, buffers int }
 
 func (s *stage) count() census {
 	s.t.Helper()
@@ -61,7 +62,7 @@ func (s *stage) count() census {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return census{runtime.NumGoroutine(), len(files)}
+	return census{runtime.NumGoroutine(), len(files), upstream.Large.Lent()}
 }
 
 // returns waits until no more is held than there was before. Connections that
@@ -73,14 +74,14 @@ func (s *stage) returns(t *testing.T, before census) {
 		http.DefaultClient.CloseIdleConnections()
 		s.transport().CloseIdleConnections()
 		now = s.count()
-		return now.goroutines <= before.goroutines && now.files <= before.files
+		return now.goroutines <= before.goroutines && now.files <= before.files && now.buffers <= before.buffers
 	}, func() {
 		stacks := make([]byte, 64<<10)
 		t.Errorf("%+v are held, %+v were before:\n%s", now, before, stacks[:runtime.Stack(stacks, true)])
 	})
 }
 
-func (s *stage) transport() *http.Transport { return s.proxy.Transport.(*http.Transport) }
+func (s *stage) transport() *upstream.Client { return s.proxy.Transport.(*upstream.Client) }
 
 // ended waits until the upload's event is written, which is when its handler
 // returns.

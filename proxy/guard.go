@@ -10,6 +10,7 @@ import (
 
 	"github.com/countersign/countersign/policy"
 	"github.com/countersign/countersign/proxy/receipt"
+	"github.com/countersign/countersign/proxy/upstream"
 	"github.com/countersign/countersign/signature"
 )
 
@@ -121,7 +122,9 @@ func (u *uploading) reader(body io.Reader) judged {
 	case u.sha512 != nil:
 		body = io.TeeReader(body, u.sha512)
 	}
-	return signature.NewReader(body, u.verifier)
+	reader := signature.NewReader(body, u.verifier)
+	reader.Borrow(&upstream.Large)
+	return reader
 }
 
 // judged is a body that withholds its end until it may be sent.
@@ -223,6 +226,34 @@ func (g *guarded) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// WriteTo implements io.WriterTo: the data goes from the Reader's own memory to
+// Glance, and into no other.
+func (g *guarded) WriteTo(w io.Writer) (int64, error) {
+	to := &leaving{body: g, to: w}
+	n, err := upstream.Copy(to, g.reader)
+	if err != nil && to.err == nil {
+		g.fail(err)
+	}
+	return n, err
+}
+
+// leaving notes what goes to the carrier, until the exchange is over.
+type leaving struct {
+	body *guarded
+	to   io.Writer
+	err  error // the writer's, not the body's
+}
+
+func (l *leaving) Write(p []byte) (n int, err error) {
+	if l.body.stopped.Load() {
+		l.err = errStopped
+		return 0, l.err
+	}
+	l.body.handed.Add(int64(len(p)))
+	n, l.err = l.to.Write(p)
+	return n, l.err
+}
+
 func (g *guarded) fail(err error) { g.err.CompareAndSwap(nil, &err) }
 
 // failure is why the data did not come to a verified end, or nil.
@@ -236,9 +267,14 @@ func (g *guarded) failure() error {
 // stop makes further Reads fail: the request's handler is about to return.
 func (g *guarded) stop() { g.stopped.Store(true) }
 
-// Close is the transport's, which calls it once it has no more use for the
-// body. The client's body is the server's to close.
-func (g *guarded) Close() error { return nil }
+// Close is the carrier's, which calls it once it has no more use for the body,
+// from where it read. The client's body is the server's to close.
+func (g *guarded) Close() error {
+	if borrower, ok := g.reader.(io.Closer); ok {
+		return borrower.Close()
+	}
+	return nil
+}
 
 // audited lets a verifier see what passes.
 type audited struct {

@@ -24,16 +24,16 @@
 //	guard       guard.go    forward the body, judge it, settle or discard
 //	doors       doors.go    every other way in which an image's data or meaning changes
 //	download    download.go what goes out; hide.go and conceal.go: and not past it
-//	pass        proxy.go    everything else
+//	pass        forward.go  everything else, and back
+//
+// Bytes go to Glance and back in upstream/, which is a small HTTP client: there
+// stands why what is fast is safe.
 package proxy
 
 import (
 	"context"
-	"io"
-	"log"
 	"net"
 	"net/http"
-	"net/http/httputil"
 	"net/url"
 	"sync"
 	"time"
@@ -165,12 +165,12 @@ type Identities interface {
 // Proxy is an http.Handler. It has no state of its own.
 type Proxy struct {
 	Config
-	glance  *glance
-	forward *httputil.ReverseProxy
-	router  *mux.Router
-	origins *origins
-	probe   *probe
-	running sync.WaitGroup // guarded uploads and their cleaning up
+	glance   *glance
+	toGlance *guard
+	router   *mux.Router
+	origins  *origins
+	probe    *probe
+	running  sync.WaitGroup // guarded uploads and their cleaning up
 }
 
 // New returns a Proxy over c. It takes enforced uploads once Probe has found
@@ -183,14 +183,7 @@ func New(c Config) *Proxy {
 	p.glance = &glance{base: c.Glance, transport: c.Metrics.Upstream(ServiceGlance, c.Transport)}
 	p.origins = newOrigins(p.glance)
 	p.probe = &probe{glance: p.glance}
-	p.forward = &httputil.ReverseProxy{
-		Rewrite:        p.rewrite,
-		Transport:      &guard{proxy: p, next: c.Transport, body: &carrier{dial: c.Dial, patience: c.SettleTimeout, stall: c.StallTimeout}},
-		ModifyResponse: p.answered,
-		ErrorHandler:   p.unreached,
-		BufferPool:     newBuffers(),
-		ErrorLog:       log.New(io.Discard, "", 0), // errors reach unreached; what it says besides is a client that left
-	}
+	p.toGlance = &guard{proxy: p, next: c.Transport, body: &carrier{dial: c.Dial, patience: c.SettleTimeout, stall: c.StallTimeout}}
 	p.router = p.routes()
 	return p
 }
@@ -229,60 +222,4 @@ func (p *Proxy) Wait(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// pass sends a request on as it was understood.
-func (p *Proxy) pass(w http.ResponseWriter, r *http.Request) {
-	p.forward.ServeHTTP(w, r)
-}
-
-// rewrite builds the request that goes to Glance.
-func (p *Proxy) rewrite(pr *httputil.ProxyRequest) {
-	out := pr.Out
-	out.URL.Scheme = p.Glance.Scheme
-	out.URL.Host = p.Glance.Host
-	prefix := p.Glance.EscapedPath()
-	for len(prefix) > 0 && prefix[len(prefix)-1] == '/' {
-		prefix = prefix[:len(prefix)-1]
-	}
-	out.URL.RawPath = prefix + pr.In.URL.EscapedPath()
-	out.URL.Path, _ = url.PathUnescape(out.URL.RawPath) // of our own making, always valid
-	out.URL.RawQuery = pr.In.URL.RawQuery
-
-	// Glance builds its links from these; they are the client's own.
-	out.Host = pr.In.Host
-	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
-		if v, ok := pr.In.Header[name]; ok {
-			out.Header[name] = v
-		}
-	}
-	if pr.In.TLS != nil && pr.In.Header.Get("X-Forwarded-Proto") == "" {
-		out.Header.Set("X-Forwarded-Proto", "https")
-	}
-	if pr.In.Method == http.MethodGet || pr.In.Method == http.MethodHead || pr.In.Method == http.MethodDelete || pr.In.Method == http.MethodOptions {
-		out.Body, out.ContentLength = nil, 0 // Glance takes none with these
-	}
-	out.Trailer = nil
-	out.TransferEncoding = nil
-	if out.Header.Get("User-Agent") == "" {
-		out.Header["User-Agent"] = nil // do not add Go's
-	}
-}
-
-// answered sees every answer of Glance's before the client does.
-func (p *Proxy) answered(res *http.Response) error {
-	ev := eventOf(res.Request.Context())
-	ev.status = res.StatusCode
-	if res.StatusCode >= 500 {
-		p.Metrics.UpstreamFailed(ServiceGlance)
-	}
-	res.Header.Del(requestIDHeader) // ours is set already, and Glance adopted it
-	p.relink(res)
-	if err := taken(res); err != nil {
-		return err
-	}
-	if d, ok := res.Request.Context().Value(downloadKey{}).(*downloading); ok {
-		return d.hand(res)
-	}
-	return p.hide(res)
 }

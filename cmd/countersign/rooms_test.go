@@ -77,7 +77,7 @@ func imports(f *ast.File) []string {
 // foreign are our rooms that a room may import. A room that is not in it is new,
 // and has to be thought about. A room may import what is below it.
 var foreign = map[string][]string{
-	"cmd/countersign": {"certcache", "config", "policy", "proxy", "proxy/keystone", "proxy/receipt", "signature", "signature/trust"},
+	"cmd/countersign": {"certcache", "config", "policy", "proxy", "proxy/keystone", "proxy/upstream", "proxy/receipt", "signature", "signature/trust"},
 	"config":          nil,
 	"signature":       nil,
 	"signature/trust": {"signature", "signature/binarycurve"},

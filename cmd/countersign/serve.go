@@ -16,6 +16,7 @@ import (
 	"github.com/countersign/countersign/config"
 	"github.com/countersign/countersign/proxy"
 	"github.com/countersign/countersign/proxy/keystone"
+	"github.com/countersign/countersign/proxy/upstream"
 )
 
 func newServe() *cobra.Command {
@@ -254,11 +255,14 @@ func (d glanceDialer) dial(ctx context.Context) (net.Conn, error) {
 	return d.plain(ctx, "tcp", address)
 }
 
-// newTransport carries what is not image data.
-func newTransport(dialer glanceDialer) *http.Transport {
+// newTransport carries what is not image data: through plain connections of our
+// own, or through TLS as net/http does it.
+func newTransport(dialer glanceDialer) http.RoundTripper {
+	if dialer.cfg.GlanceURL.Scheme == "http" {
+		return &upstream.Client{Dial: dialer.dial}
+	}
 	return &http.Transport{
 		Proxy:                 nil, // nothing may stand between
-		DialContext:           dialer.plain,
 		DialTLSContext:        dialer.secure,
 		DisableCompression:    true, // bodies pass as they are
 		MaxIdleConnsPerHost:   1024,

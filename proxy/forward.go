@@ -1,0 +1,165 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+
+	"github.com/countersign/countersign/proxy/upstream"
+)
+
+// pass sends a request on as it was understood, and hands Glance's answer back. An
+// answer that breaks off breaks the client's connection, too: nobody shall take it
+// for a whole one.
+func (p *Proxy) pass(w http.ResponseWriter, r *http.Request) {
+	out, handed := p.outgoing(r)
+	defer handed.end()
+	answer, err := p.toGlance.RoundTrip(out)
+	if err == nil && answer.StatusCode < http.StatusOK {
+		answer.Body.Close()
+		err = errors.New("Glance switches to a protocol that nobody asked for")
+	}
+	if err != nil {
+		p.unreached(w, r, err)
+		return
+	}
+	defer answer.Body.Close()
+	removeHopByHop(answer.Header)
+	if err := p.answered(answer); err != nil {
+		p.unreached(w, r, err)
+		return
+	}
+	header := w.Header()
+	for name, values := range answer.Header {
+		if _, there := header[name]; there {
+			values = append(header[name], values...)
+		}
+		header[name] = values
+	}
+	w.WriteHeader(answer.StatusCode)
+	if err := handBack(w, r, answer); err != nil {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// handBack copies an answer's body. Through plain connections the kernel does it
+// (upstream.Client's bodies write themselves to a ResponseWriter that reads from a
+// connection, as net/http's does). What has no length may be slow: it goes on as
+// it comes.
+func handBack(w http.ResponseWriter, r *http.Request, answer *http.Response) error {
+	var err error
+	switch {
+	case answer.Body == http.NoBody:
+	case answer.ContentLength < 0:
+		_, err = upstream.Copy(flushing{w, http.NewResponseController(w)}, answer.Body)
+	case r.TLS != nil:
+		_, err = upstream.Copy(w, struct{ io.Reader }{answer.Body})
+	default:
+		_, err = upstream.Copy(w, answer.Body)
+	}
+	return err
+}
+
+// flushing sends each piece at once.
+type flushing struct {
+	io.Writer
+	control *http.ResponseController
+}
+
+func (f flushing) Write(p []byte) (int, error) {
+	n, err := f.Writer.Write(p)
+	if err == nil {
+		err = f.control.Flush()
+	}
+	return n, err
+}
+
+// hopByHop are the headers that concern one connection only (RFC 9110 §7.6.1, and
+// older usage).
+var hopByHop = []string{"Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization",
+	"Te", "Trailer", "Transfer-Encoding", "Upgrade"}
+
+func removeHopByHop(header http.Header) {
+	for _, value := range header["Connection"] {
+		for name := range strings.SplitSeq(value, ",") {
+			header.Del(strings.TrimSpace(name))
+		}
+	}
+	for _, name := range hopByHop {
+		delete(header, name)
+	}
+}
+
+// outgoing builds the request that goes to Glance. The header is the gate's own
+// copy, and becomes the request's. Whoever calls ends the handing of the body
+// before the handler returns.
+func (p *Proxy) outgoing(r *http.Request) (*http.Request, *handing) {
+	out := r.WithContext(r.Context())
+	prefix := strings.TrimRight(p.Glance.EscapedPath(), "/")
+	target := &url.URL{Scheme: p.Glance.Scheme, Host: p.Glance.Host, RawQuery: r.URL.RawQuery, RawPath: prefix + r.URL.EscapedPath()}
+	target.Path, _ = url.PathUnescape(target.RawPath) // of our own making, always valid
+	out.URL, out.RequestURI = target, ""
+	out.Trailer, out.TransferEncoding, out.Close = nil, nil, false
+
+	removeHopByHop(out.Header)
+	// Glance builds its links from Host and these; they are the client's own.
+	if r.TLS != nil && out.Header.Get("X-Forwarded-Proto") == "" {
+		out.Header["X-Forwarded-Proto"] = []string{"https"}
+	}
+	if out.Header.Get("User-Agent") == "" {
+		out.Header["User-Agent"] = nil // do not add Go's
+	}
+
+	handed := &handing{Reader: r.Body}
+	out.Body = handed
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodDelete, http.MethodOptions:
+		out.Body, out.ContentLength = nil, 0 // Glance takes none with these
+	}
+	if r.ContentLength == 0 {
+		out.Body = nil
+	}
+	return out, handed
+}
+
+// handing is a client's body while it is handed on. Who carries it may go on
+// reading when the handler is about to return, after which nobody may.
+type handing struct {
+	io.Reader
+	ended atomic.Bool
+}
+
+var errHandled = errors.New("the request has been answered")
+
+func (h *handing) Read(p []byte) (int, error) {
+	if h.ended.Load() {
+		return 0, errHandled
+	}
+	return h.Reader.Read(p)
+}
+
+func (h *handing) end() { h.ended.Store(true) }
+
+// Close implements io.Closer. The client's body is the server's to close.
+func (h *handing) Close() error { return nil }
+
+// answered sees every answer of Glance's before the client does.
+func (p *Proxy) answered(res *http.Response) error {
+	ev := eventOf(res.Request.Context())
+	ev.status = res.StatusCode
+	if res.StatusCode >= 500 {
+		p.Metrics.UpstreamFailed(ServiceGlance)
+	}
+	res.Header.Del(requestIDHeader) // ours is set already, and Glance adopted it
+	p.relink(res)
+	if err := taken(res); err != nil {
+		return err
+	}
+	if d, ok := res.Request.Context().Value(downloadKey{}).(*downloading); ok {
+		return d.hand(res)
+	}
+	return p.hide(res)
+}
