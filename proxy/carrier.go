@@ -44,6 +44,10 @@ type carrier struct {
 // no more.
 const answerGrace = 5 * time.Second
 
+// answerBuffer is the size of an answer to an upload, or more. While the upload
+// lasts it is held for nothing.
+const answerBuffer = 1 << 10
+
 // RoundTrip implements http.RoundTripper. It may return while the body is still
 // being read, and whoever owns the body must then make its Read return.
 func (c *carrier) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -81,7 +85,7 @@ func (c *carrier) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 	}()
 
-	answer, err := upstream.ReadAnswer(bufio.NewReader(conn), req)
+	answer, err := upstream.ReadAnswer(bufio.NewReaderSize(conn, answerBuffer), req)
 	if err != nil {
 		conn.Close()
 		if first := cause.Load(); first != nil {

@@ -11,11 +11,12 @@ import (
 // holds back until the signature has been verified.
 const Tail = 16 << 10
 
-// room is what a Reader reads at least at once, and bufferSize what it allocates:
-// that, and the tail.
+// room is what there is at least for a read, and bufferSize what a Reader
+// allocates: that, the tail, and some more, so that the tail is not moved at every
+// read of a source that trickles.
 const (
-	room       = 16 << 10
-	bufferSize = Tail + room
+	room       = 8 << 10
+	bufferSize = Tail + room + 4<<10
 )
 
 // How many reads in a row that fill the room show that the source is fast, and how
@@ -67,7 +68,7 @@ type Judge interface {
 	Verify() error
 }
 
-// NewReader returns a Reader of src, which takes 32 KiB of memory however long
+// NewReader returns a Reader of src, which takes 28 KiB of memory however long
 // the data is. The Judge must be fresh and belongs to
 // the Reader until a Read has returned an error.
 func NewReader(src io.Reader, j Judge) *Reader {
@@ -180,10 +181,10 @@ func (r *Reader) pass(n int) {
 }
 
 // fill reads from the source once. It is called only while no more than the
-// tail is held, so that moving it to the front always makes room.
+// tail is held, so that moving it to the front always makes room, and what is held
+// after a read into the room always fits into a small buffer.
 func (r *Reader) fill() {
-	// Not at every read: a source may trickle.
-	if len(r.buffer)-r.end < Tail {
+	if len(r.buffer)-r.end < room {
 		r.end = copy(r.buffer, r.buffer[r.start:r.end])
 		r.start = 0
 	}
@@ -197,7 +198,7 @@ func (r *Reader) fill() {
 	r.end += n
 	switch {
 	case err == nil:
-		r.resize(n, n == free)
+		r.resize(n, n == free && n >= room)
 	case err == io.EOF:
 		r.decide()
 	case errors.Is(err, io.EOF):
@@ -227,7 +228,7 @@ func (r *Reader) resize(n int, filled bool) {
 			}
 			r.count = 0
 		}
-	case borrowed && n <= room && r.end-r.start <= bufferSize:
+	case borrowed && n <= room:
 		if r.count++; r.count >= slack {
 			r.exchange(r.small)
 		}

@@ -366,3 +366,178 @@ func BenchmarkReader(b *testing.B) {
 		}
 	}
 }
+
+// lender lends buffers of a size, and keeps account. What it gets back it spoils.
+type lender struct {
+	t          testing.TB
+	size, most int
+	lent, all  int
+	held       map[*byte]bool
+}
+
+func (l *lender) Take() []byte {
+	if l.lent == l.most {
+		return nil
+	}
+	b := make([]byte, l.size)
+	l.lent, l.all = l.lent+1, l.all+1
+	l.held[&b[0]] = true
+	return b
+}
+
+func (l *lender) Give(b []byte) {
+	if len(b) != l.size || !l.held[&b[0]] {
+		l.t.Errorf("Give of %d bytes that are not lent", len(b))
+		return
+	}
+	delete(l.held, &b[0])
+	l.lent--
+	for i := range b {
+		b[i] = 0xee
+	}
+}
+
+func newLender(t testing.TB, most int) *lender {
+	return &lender{t: t, size: 256 << 10, most: most, held: map[*byte]bool{}}
+}
+
+// unsteady is fast for a while, and then slow, and then fast again.
+type unsteady struct {
+	src  io.Reader
+	read int
+}
+
+func (u *unsteady) Read(p []byte) (int, error) {
+	if u.read++; u.read%40 > 10 {
+		p = p[:min(len(p), 100)]
+	}
+	return u.src.Read(p)
+}
+
+// A Reader that borrows hands out the same, by Read and by WriteTo, and holds
+// nothing when it is done.
+func TestReaderBorrows(t *testing.T) {
+	data := random(3<<20 + 11)
+	for name, source := range map[string]func() io.Reader{
+		"fast":     func() io.Reader { return bytes.NewReader(data) },
+		"unsteady": func() io.Reader { return &unsteady{src: bytes.NewReader(data)} },
+		"hesitant": func() io.Reader { return &hesitant{src: bytes.NewReader(data)} },
+	} {
+		for _, most := range []int{0, 1, 2} {
+			for _, good := range []bool{true, false} {
+				for _, way := range []string{"Read", "WriteTo", "Read, then WriteTo"} {
+					signed := data
+					if !good {
+						signed = append(bytes.Clone(data), 'x')
+					}
+					l := newLender(t, most)
+					r := signature.NewReader(source(), verifierFor(t, signed))
+					r.Borrow(l)
+					got, err := drainBy(r, way)
+					label := fmt.Sprintf("%s, %d to lend, good %v, %s", name, most, good, way)
+					switch {
+					case good && (err != nil || !bytes.Equal(got, data) || !r.Verified()):
+						t.Errorf("%s: %d bytes, %v, Verified %v", label, len(got), err, r.Verified())
+					case !good && (!errors.Is(err, signature.ErrMismatch) || r.Verified() || len(got) > len(data)-signature.Tail || !bytes.HasPrefix(data, got)):
+						t.Errorf("%s: %d bytes, %v, Verified %v", label, len(got), err, r.Verified())
+					}
+					if l.lent != 0 || most > 0 && l.all == 0 {
+						t.Errorf("%s: %d buffers are held of %d that were lent, want none of some", label, l.lent, l.all)
+					}
+					if name == "unsteady" && most > 0 && l.all < 2 {
+						t.Errorf("%s: a buffer was lent %d times: it is not given back when the source is slow", label, l.all)
+					}
+				}
+			}
+		}
+	}
+}
+
+// drainBy reads to the end. What was read must not change when buffers are given
+// back, so it is copied as any consumer would.
+func drainBy(r *signature.Reader, way string) ([]byte, error) {
+	var out bytes.Buffer
+	if way == "Read" {
+		_, err := io.Copy(&out, struct{ io.Reader }{r})
+		return out.Bytes(), err
+	}
+	if way == "Read, then WriteTo" {
+		p := make([]byte, 1000)
+		for range 400 {
+			n, err := r.Read(p)
+			out.Write(p[:n])
+			if err != nil {
+				return out.Bytes(), err
+			}
+		}
+	}
+	_, err := r.WriteTo(struct{ io.Writer }{&out})
+	return out.Bytes(), err
+}
+
+// WriteTo writes each piece as soon as Read would return it, and ends with what the
+// writer says.
+func TestReaderWriteTo(t *testing.T) {
+	data := random(5 * signature.Tail)
+	full := errors.New("full")
+	for _, test := range []struct {
+		name string
+		to   func(p []byte) (int, error)
+		want error
+	}{
+		{"full", func(p []byte) (int, error) { return 0, full }, full},
+		{"short", func(p []byte) (int, error) { return len(p) - 1, nil }, io.ErrShortWrite},
+		{"half, then full", func(p []byte) (int, error) { return len(p) / 2, full }, full},
+	} {
+		r := signature.NewReader(bytes.NewReader(data), verifierFor(t, data))
+		n, err := r.WriteTo(writerFunc(test.to))
+		if err != test.want {
+			t.Errorf("%s: WriteTo = %d, %v, want %v", test.name, n, err, test.want)
+		}
+		rest, err := io.ReadAll(r)
+		if err != nil || !bytes.Equal(rest, data[n:]) {
+			t.Errorf("%s: %d bytes are left after %d, %v, want the other %d", test.name, len(rest), n, err, len(data)-int(n))
+		}
+	}
+	r := signature.NewReader(bytes.NewReader(data), verifierFor(t, data))
+	if n, err := r.WriteTo(writerFunc(func(p []byte) (int, error) { return len(p) + 1, nil })); err == nil {
+		t.Errorf("WriteTo a writer of impossible counts = %d, %v, want an error", n, err)
+	}
+	src := &metered{src: bytes.NewReader(data)}
+	r = signature.NewReader(src, verifierFor(t, data))
+	passed := 0
+	r.WriteTo(writerFunc(func(p []byte) (int, error) {
+		passed += len(p)
+		if src.count-passed != signature.Tail && !r.Verified() {
+			t.Errorf("%d bytes were read and %d passed on, before the verdict: want %d held back", src.count, passed, signature.Tail)
+		}
+		return len(p), nil
+	}))
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// A Reader that is closed gives back what it holds, once, and reads no further.
+func TestReaderClose(t *testing.T) {
+	data := random(2 << 20)
+	l := newLender(t, 1)
+	r := signature.NewReader(bytes.NewReader(data), verifierFor(t, data))
+	r.Borrow(l)
+	io.CopyN(io.Discard, struct{ io.Reader }{r}, 1<<20)
+	if l.lent != 1 {
+		t.Fatalf("%d buffers are held in the middle, want 1", l.lent)
+	}
+	r.Close()
+	r.Close()
+	if n, err := r.Read(make([]byte, 10)); n != 0 || err == nil || err == io.EOF || l.lent != 0 {
+		t.Errorf("after Close Read = %d, %v, and %d buffers are held", n, err, l.lent)
+	}
+	r = signature.NewReader(bytes.NewReader(data), verifierFor(t, data))
+	io.Copy(io.Discard, struct{ io.Reader }{r})
+	r.Close()
+	if n, err := r.Read(make([]byte, 10)); n != 0 || err != io.EOF || !r.Verified() {
+		t.Errorf("after the end and Close Read = %d, %v, Verified %v, want 0, EOF, true", n, err, r.Verified())
+	}
+}

@@ -4,7 +4,7 @@ import "io"
 
 const (
 	// smallSize is the buffer of a stream that has not shown that it is fast.
-	smallSize = 16 << 10
+	smallSize = 8 << 10
 	// full is how many full reads in a row show that it is, and slack how many
 	// small ones that it is no longer.
 	full, slack = 2, 8
