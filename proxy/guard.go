@@ -123,7 +123,7 @@ func (u *uploading) reader(body io.Reader) judged {
 		body = io.TeeReader(body, u.sha512)
 	}
 	reader := signature.NewReader(body, u.verifier)
-	reader.Borrow(&upstream.Large)
+	reader.Borrow(&upstream.Small, &upstream.Large)
 	return reader
 }
 

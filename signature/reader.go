@@ -26,7 +26,11 @@ const (
 	slack = 8
 )
 
-// Buffers lends larger buffers, all of one size. upstream.Buffers are some.
+// SmallBuffer is the size in bytes that a buffer must have at least to be of use
+// to a Reader, 28 KiB.
+const SmallBuffer = bufferSize
+
+// Buffers lends buffers, all of one size. upstream.Buffers are some.
 type Buffers interface {
 	// Take returns a buffer of whatever content, or nil if there is none to spare.
 	Take() []byte
@@ -51,14 +55,14 @@ type Reader struct {
 	src   io.Reader
 	judge Judge
 
-	buffer     []byte // small, or one of the lender's
-	start, end int    // buffer[start:end] was hashed and not passed on
-	err        error  // sticky; io.EOF stands for verified
+	buffer     []byte  // nil before the first byte is read, and after the last was passed on
+	owner      Buffers // to whom it goes back; nil: nobody
+	start, end int     // buffer[start:end] was hashed and not passed on
+	err        error   // sticky; io.EOF stands for verified
 	verified   atomic.Bool
 
-	small  []byte
-	lender Buffers // nil: there is none
-	count  int     // of reads in a row that speak for another buffer
+	small, large Buffers // nil: nobody lends any
+	count        int     // of reads in a row that speak for another buffer
 }
 
 // Judge sees data and says in the end whether it is the right one: a Verifier,
@@ -72,21 +76,20 @@ type Judge interface {
 // the data is. The Judge must be fresh and belongs to
 // the Reader until a Read has returned an error.
 func NewReader(src io.Reader, j Judge) *Reader {
-	small := make([]byte, bufferSize)
-	return &Reader{src: src, judge: j, buffer: small, small: small}
+	return &Reader{src: src, judge: j}
 }
 
-// Borrow lets the Reader take a larger buffer while the source is fast. It gives
-// the buffer back when the source is slow, when nothing is left to be read from
-// the Reader, and on Close.
-func (r *Reader) Borrow(lender Buffers) { r.lender = lender }
+// Borrow lets the Reader take a buffer of small ones, in place of memory of its
+// own, and of large ones while the source is fast. It gives back what it holds
+// when it needs another, when nothing is left to be read, and on Close.
+func (r *Reader) Borrow(small, large Buffers) { r.small, r.large = small, large }
 
 // Close gives back what was borrowed. Nothing can be read afterwards.
 func (r *Reader) Close() error {
 	if r.err == nil || r.ready() > 0 {
 		r.err = errors.New("image data: the reader is closed")
 	}
-	r.exchange(r.small)
+	r.exchange(nil, nil)
 	return nil
 }
 
@@ -176,7 +179,7 @@ func (r *Reader) ready() int {
 func (r *Reader) pass(n int) {
 	r.start += n
 	if r.err == io.EOF && r.start == r.end {
-		r.exchange(r.small)
+		r.exchange(nil, nil)
 	}
 }
 
@@ -184,7 +187,10 @@ func (r *Reader) pass(n int) {
 // tail is held, so that moving it to the front always makes room, and what is held
 // after a read into the room always fits into a small buffer.
 func (r *Reader) fill() {
-	if len(r.buffer)-r.end < room {
+	switch {
+	case r.buffer == nil:
+		r.begin()
+	case len(r.buffer)-r.end < room:
 		r.end = copy(r.buffer, r.buffer[r.start:r.end])
 		r.start = 0
 	}
@@ -212,43 +218,53 @@ func (r *Reader) fill() {
 // fail is the end of everything that is held.
 func (r *Reader) fail(err error) {
 	r.err = err
-	r.exchange(r.small)
+	r.exchange(nil, nil)
+}
+
+// begin goes on with a small buffer.
+func (r *Reader) begin() {
+	if r.small != nil {
+		if lent := r.small.Take(); lent != nil {
+			r.exchange(lent, r.small)
+			return
+		}
+	}
+	r.exchange(make([]byte, bufferSize), nil)
 }
 
 // resize takes or gives back a larger buffer, as a read of n bytes, which filled
 // the room or not, speaks for it.
 func (r *Reader) resize(n int, filled bool) {
-	borrowed := len(r.buffer) > bufferSize
+	large := r.large != nil && r.owner == r.large
 	switch {
-	case r.lender == nil:
-	case !borrowed && filled:
+	case !large && filled && r.large != nil:
 		if r.count++; r.count >= full {
-			if larger := r.lender.Take(); len(larger) > bufferSize {
-				r.exchange(larger)
+			if lent := r.large.Take(); lent != nil {
+				r.exchange(lent, r.large)
 			}
 			r.count = 0
 		}
-	case borrowed && n <= room:
+	case large && n <= room:
 		if r.count++; r.count >= slack {
-			r.exchange(r.small)
+			r.begin()
 		}
 	default:
 		r.count = 0
 	}
 }
 
-// exchange goes on with another buffer. What is held goes along, unless it is
-// never to be passed on.
-func (r *Reader) exchange(other []byte) {
+// exchange goes on with another buffer, or none. What is held goes along, unless
+// it is never to be passed on.
+func (r *Reader) exchange(other []byte, owner Buffers) {
 	held := r.buffer[r.start:r.end]
 	if r.err != nil && r.err != io.EOF {
 		held = nil
 	}
 	r.start, r.end = 0, copy(other, held)
-	if len(r.buffer) > bufferSize {
-		r.lender.Give(r.buffer)
+	if r.owner != nil {
+		r.owner.Give(r.buffer)
 	}
-	r.buffer, r.count = other, 0
+	r.buffer, r.owner, r.count = other, owner, 0
 }
 
 // read returns at least one byte or an error.

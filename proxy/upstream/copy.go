@@ -3,8 +3,9 @@ package upstream
 import "io"
 
 const (
-	// smallSize is the buffer of a stream that has not shown that it is fast.
-	smallSize = 8 << 10
+	// slow is how much is read at once of a stream that has not shown that it is
+	// fast. More of a small buffer has no memory behind it.
+	slow = 8 << 10
 	// full is how many full reads in a row show that it is, and slack how many
 	// small ones that it is no longer.
 	full, slack = 2, 8
@@ -18,8 +19,12 @@ func Copy(dst io.Writer, src io.Reader) (n int64, err error) {
 	if to, able := src.(io.WriterTo); able {
 		return to.WriteTo(dst)
 	}
-	small := make([]byte, smallSize)
-	buffer, count := small, 0
+	small := Small.Take()
+	defer func() { Small.Give(small) }()
+	if small == nil {
+		small = make([]byte, slow)
+	}
+	buffer, count := small[:slow], 0
 	defer func() { Large.Give(buffer) }()
 	for {
 		read, err := src.Read(buffer)
@@ -38,17 +43,17 @@ func Copy(dst io.Writer, src io.Reader) (n int64, err error) {
 			return n, nil
 		case err != nil:
 			return n, err
-		case len(buffer) == smallSize && read == smallSize:
+		case len(buffer) == slow && read == slow:
 			if count++; count >= full {
 				if large := Large.Take(); large != nil {
 					buffer = large
 				}
 				count = 0
 			}
-		case len(buffer) > smallSize && read <= smallSize:
+		case len(buffer) > slow && read <= slow:
 			if count++; count >= slack {
 				Large.Give(buffer)
-				buffer, count = small, 0
+				buffer, count = small[:slow], 0
 			}
 		default:
 			count = 0

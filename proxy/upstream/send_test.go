@@ -162,8 +162,8 @@ func TestCopy(t *testing.T) {
 	if _, err := upstream.Copy(brokenWriter{}, &pieces{data: data, end: io.EOF}); err == nil {
 		t.Error("what cannot be written is no error")
 	}
-	if n := upstream.Large.Lent(); n != 0 {
-		t.Errorf("%d large buffers are still lent", n)
+	if n := upstream.Large.Lent() + upstream.Small.Lent(); n != 0 {
+		t.Errorf("%d buffers are still lent", n)
 	}
 }
 
@@ -205,7 +205,7 @@ func TestCopyGrows(t *testing.T) {
 
 // No two hold the same buffer, and what was given back is lent again.
 func TestBuffers(t *testing.T) {
-	var b upstream.Buffers
+	b := upstream.Buffers{Size: upstream.LargeSize, Most: 10}
 	seen := map[*byte]bool{}
 	var all [][]byte
 	for range 10 {
@@ -222,9 +222,15 @@ func TestBuffers(t *testing.T) {
 	}
 	b.Give(nil)
 	b.Give(make([]byte, 16))
+	if n := b.Lent(); n != 0 {
+		t.Errorf("%d are lent after all were given back", n)
+	}
 	for range 10 {
 		if buffer := b.Take(); !seen[&buffer[0]] || len(buffer) != upstream.LargeSize {
 			t.Errorf("Take returns a new buffer, or one of %d bytes", len(buffer))
 		}
+	}
+	if b.Take() != nil {
+		t.Error("Take returns more than there may be")
 	}
 }

@@ -126,18 +126,20 @@ func (c *Client) exchange(conn *conn, req *http.Request, text []byte) (*http.Res
 // conn is a connection and what was read of it ahead.
 type conn struct {
 	net.Conn
-	tcp   *net.TCPConn // the same, or nil
-	in    *bufio.Reader
-	allow int64     // how much may still be read of a head; negative: no head is being read
-	since time.Time // when it was last put into the pool; guarded by the pool
+	tcp   *net.TCPConn  // the same, or nil
+	in    *bufio.Reader // nil while it is in the pool
+	allow int64         // how much may still be read of a head; negative: no head is being read
+	since time.Time     // when it was last put into the pool; guarded by the pool
 }
 
 func newConn(c net.Conn) *conn {
 	own := &conn{Conn: c}
 	own.tcp, _ = c.(*net.TCPConn)
-	own.in = bufio.NewReader(own)
 	return own
 }
+
+// readers are those that connections in the pool do without.
+var readers = sync.Pool{New: func() any { return bufio.NewReader(nil) }}
 
 // Read bounds a head.
 func (c *conn) Read(p []byte) (int, error) {
@@ -153,6 +155,8 @@ func (c *conn) Read(p []byte) (int, error) {
 }
 
 func (c *conn) exchange(req *http.Request, text []byte) (*http.Response, error) {
+	c.in = readers.Get().(*bufio.Reader)
+	c.in.Reset(c)
 	if _, err := c.Write(text); err != nil {
 		return nil, fmt.Errorf("%w: %w", errSilent, err)
 	}
@@ -255,5 +259,8 @@ func (b *body) end(whole bool) {
 		b.conn.Close()
 		return
 	}
+	b.conn.in.Reset(nil)
+	readers.Put(b.conn.in)
+	b.conn.in = nil
 	b.client.idle.put(b.conn, b.client.IdleTimeout, b.client.MaxIdle)
 }

@@ -1,0 +1,85 @@
+package upstream
+
+import (
+	"runtime"
+	"sync"
+)
+
+const (
+	// LargeSize is the size of a large buffer in bytes: 256 KiB, beyond which
+	// trials found nothing more to save, and a signature.Reader's tail.
+	LargeSize = 256<<10 + 16<<10
+
+	// SmallSize is the size of a small one, 28 KiB: what a signature.Reader needs.
+	SmallSize = 28 << 10
+)
+
+// Where buffers come from, 68 and 112 MiB at most.
+var (
+	Large = Buffers{Size: LargeSize, Most: 256}
+	Small = Buffers{Size: SmallSize, Most: 4096}
+)
+
+// Buffers are buffers of one size within a budget. They lie outside Go's heap, so
+// that the memory behind one that is given back is the system's again at once, and
+// not after some collections; a few are kept as they are. It is safe for concurrent
+// use.
+type Buffers struct {
+	Size int // of each, in bytes
+	Most int // that there may be
+
+	mu     sync.Mutex // guards what follows
+	made   int
+	lent   int
+	ready  [][]byte // with memory behind them
+	hollow [][]byte // without
+}
+
+// Take returns a buffer of whatever content, or nil if the budget is spent.
+// Whoever takes it gives it back, once, and uses it no more.
+func (b *Buffers) Take() []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, list := range []*[][]byte{&b.ready, &b.hollow} {
+		if n := len(*list); n > 0 {
+			buffer := (*list)[n-1]
+			*list = (*list)[:n-1]
+			b.lent++
+			return buffer
+		}
+	}
+	if b.made == b.Most {
+		return nil
+	}
+	buffer := reserve(b.Size)
+	if buffer != nil {
+		b.made++
+		b.lent++
+	}
+	return buffer
+}
+
+// Give takes a buffer back, or a piece from its beginning. One of another size is
+// left alone.
+func (b *Buffers) Give(buffer []byte) {
+	if cap(buffer) != b.Size {
+		return
+	}
+	buffer = buffer[:b.Size]
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lent--
+	if len(b.ready) < 2*runtime.GOMAXPROCS(0) {
+		b.ready = append(b.ready, buffer)
+		return
+	}
+	hollow(buffer)
+	b.hollow = append(b.hollow, buffer)
+}
+
+// Lent returns how many buffers have been taken and not given back.
+func (b *Buffers) Lent() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.lent
+}
