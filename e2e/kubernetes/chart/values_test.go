@@ -262,6 +262,18 @@ func TestNetworkPolicies(t *testing.T) {
 	if types := fmt.Sprint(own.at("spec.policyTypes")); types != "[Ingress]" {
 		t.Errorf("it is for %s", types)
 	}
+	// The pod of `helm test` asks both ports.
+	objects = release{}.render(t, least)
+	var test object
+	for _, o := range objects {
+		if o.annotation("helm.sh/hook") == "test" {
+			test = o
+		}
+	}
+	admitted, _ := find(t, objects, "NetworkPolicy", "cs-countersign").at("spec.ingress.1.from.0.podSelector.matchLabels").(map[string]any)
+	if labels, _ := test.at("metadata.labels").(map[string]any); len(admitted) == 0 || !within(admitted, labels) {
+		t.Errorf("admitted to the admin port is %v, and the test's pod is %v", admitted, labels)
+	}
 	objects = release{}.render(t, least, "{glanceLockdown: {enabled: true, namespace: images, podLabels: {application: glance}}, networkPolicy: {egress: []}}")
 	lock := find(t, objects, "NetworkPolicy", "-glance")
 	if lock.at("metadata.namespace") != "images" || fmt.Sprint(lock.at("spec.podSelector.matchLabels")) != "map[application:glance]" {
