@@ -20,7 +20,7 @@ func (p *Proxy) pass(w http.ResponseWriter, r *http.Request) {
 	answer, err := p.toGlance.RoundTrip(out)
 	if err == nil && answer.StatusCode < http.StatusOK {
 		answer.Body.Close()
-		err = errors.New("Glance switches to a protocol that nobody asked for")
+		err = errors.New("an answer that switches to a protocol nobody asked for")
 	}
 	if err != nil {
 		p.unreached(w, r, err)
