@@ -213,6 +213,13 @@ func (l *sharedLog) Write(p []byte) (int, error) {
 	return l.text.Write(p)
 }
 
+// String returns what was written, since the last take if there was one.
+func (l *sharedLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
 // take returns what was written since the last call.
 func (l *sharedLog) take() string {
 	l.mu.Lock()

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -60,7 +59,7 @@ func (s *identityService) ProjectID(_ context.Context, name, domain string) (str
 
 // watched opens the policy at path, looked at every second, with project names
 // looked up anew every hour. It is for a bubble: the goroutine ends with it.
-func watched(t *testing.T, path string, names projectNames, log *bytes.Buffer) *policyFile {
+func watched(t *testing.T, path string, names projectNames, log *sharedLog) *policyFile {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
@@ -108,8 +107,8 @@ func TestPolicyReload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "policy.yaml")
 		save(t, path, policyFor("audit"))
-		var log bytes.Buffer
-		f := watched(t, path, newIdentityService(""), &log)
+		log := new(sharedLog)
+		f := watched(t, path, newIdentityService(""), log)
 		expect(t, "at first", f, policy.Audit)
 
 		for _, step := range []struct {
@@ -143,7 +142,7 @@ func TestPolicyReload(t *testing.T) {
 			}
 		}
 		if n := strings.Count(log.String(), "the last good policy stays in force"); n != 4 {
-			t.Errorf("the log has %d complaints, want one for each of the 4 mistakes:\n%s", n, &log)
+			t.Errorf("the log has %d complaints, want one for each of the 4 mistakes:\n%s", n, log)
 		}
 	})
 }
@@ -178,7 +177,7 @@ func TestPolicySymlinkSwap(t *testing.T) {
 			t.Fatal(err)
 		}
 		point("..1")
-		f := watched(t, path, newIdentityService(""), new(bytes.Buffer))
+		f := watched(t, path, newIdentityService(""), new(sharedLog))
 		expect(t, "at first", f, policy.Audit)
 		point("..2")
 		wait(time.Second)
@@ -197,7 +196,7 @@ func TestPolicyNames(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "policy.yaml")
 		save(t, path, namedPolicy)
 		names := newIdentityService("?")
-		f := watched(t, path, names, new(bytes.Buffer))
+		f := watched(t, path, names, new(sharedLog))
 		expect(t, "Keystone is away", f, "")
 		names.id.Store(projectID)
 		wait(unknownRetry)
@@ -233,14 +232,14 @@ func TestPolicyNames(t *testing.T) {
 // Without a file nothing is refused; a file that is wrong from the start is an
 // error.
 func TestPolicyAtStart(t *testing.T) {
-	var log bytes.Buffer
-	f, err := openPolicy(t.Context(), config.Config{}, newIdentityService(""), nil, zerolog.New(&log))
+	log := new(sharedLog)
+	f, err := openPolicy(t.Context(), config.Config{}, newIdentityService(""), nil, zerolog.New(log))
 	if err != nil {
 		t.Fatal(err)
 	}
 	expect(t, "without a file", f, policy.Audit)
 	if f.Enforcing() || !strings.Contains(log.String(), `"level":"warn"`) {
-		t.Errorf("without a file: Enforcing = %v, and the log is %s", f.Enforcing(), &log)
+		t.Errorf("without a file: Enforcing = %v, and the log is %s", f.Enforcing(), log)
 	}
 
 	broken := filepath.Join(t.TempDir(), "policy.yaml")
@@ -268,8 +267,8 @@ func TestBreakGlass(t *testing.T) {
 		}
 		const rest = "- {projects: all, mode: enforce, signers: any}\n"
 		save(t, path, "rules:\n"+rule("over", -time.Hour)+rule("short", 12*time.Minute)+rest)
-		var log bytes.Buffer
-		f := watched(t, path, newIdentityService(""), &log)
+		log := new(sharedLog)
+		f := watched(t, path, newIdentityService(""), log)
 		expect(t, "while it is on", f, policy.Off)
 		count := func(when string, level, text string, want int) {
 			t.Helper()
@@ -280,7 +279,7 @@ func TestBreakGlass(t *testing.T) {
 				}
 			}
 			if got != want {
-				t.Errorf("%s: %d lines of level %s with %q, want %d:\n%s", when, got, level, text, want, &log)
+				t.Errorf("%s: %d lines of level %s with %q, want %d:\n%s", when, got, level, text, want, log)
 			}
 		}
 		gauge := func(when string, want string) {
@@ -339,8 +338,8 @@ func TestSameSentence(t *testing.T) {
 			atCheck := checked.Execute()
 
 			save(t, path, policyFor("audit"))
-			var log bytes.Buffer
-			f := watched(t, path, newIdentityService(""), &log)
+			log := new(sharedLog)
+			f := watched(t, path, newIdentityService(""), log)
 			save(t, path, text)
 			wait(time.Second)
 			var mistakes *policy.Error
@@ -357,7 +356,7 @@ func TestSameSentence(t *testing.T) {
 					t.Errorf("policy check: %v, want %q", atCheck, sentence)
 				}
 				if !strings.Contains(log.String(), strings.Trim(string(inJSON), `"`)) {
-					t.Errorf("at reload: %s, want %q", &log, sentence)
+					t.Errorf("at reload: %s, want %q", log, sentence)
 				}
 			}
 		})

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -225,6 +226,7 @@ func cause(err error) error {
 // scanBar tells somebody who looks on that it goes on. It is drawn on a terminal
 // only.
 type scanBar struct {
+	mu  sync.Mutex               // held while it is drawn: the library does not look to that
 	bar *progressbar.ProgressBar // nil: nobody looks on
 }
 
@@ -239,17 +241,22 @@ func newScanBar(cmd *cobra.Command) *scanBar {
 		progressbar.OptionShowBytes(true),
 		progressbar.OptionUseIECUnits(true),
 		progressbar.OptionThrottle(100*time.Millisecond),
+		progressbar.OptionSetSpinnerChangeInterval(0), // else it draws by itself, too
 		progressbar.OptionClearOnFinish(),
 	)}
 }
 
 func (b *scanBar) read(n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if b.bar != nil {
 		_ = b.bar.Add(n) // a bar that cannot be drawn is no reason to stop
 	}
 }
 
 func (b *scanBar) saw(count int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if b.bar != nil {
 		b.bar.Describe("scanning: " + images(count))
 	}
@@ -257,6 +264,8 @@ func (b *scanBar) saw(count int) {
 
 // hide makes room for a line.
 func (b *scanBar) hide() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if b.bar != nil {
 		_ = b.bar.Clear()
 	}
