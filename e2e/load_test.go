@@ -274,6 +274,16 @@ func newSink(t *testing.T, image map[string]any) *sink {
 		default:
 			s.mu.Lock()
 			defer s.mu.Unlock()
+			if r.Method == "PATCH" { // the receipt
+				var changes []struct {
+					Path  string
+					Value any
+				}
+				json.NewDecoder(r.Body).Decode(&changes)
+				for _, change := range changes {
+					s.image[strings.TrimPrefix(change.Path, "/")] = change.Value
+				}
+			}
 			w.Header().Set("Content-Type", "application/json")
 			json.NewEncoder(w).Encode(s.image)
 		}
