@@ -158,6 +158,7 @@ func (s *scanning) list(ctx context.Context, work chan<- Image) error {
 			return ctx.Err()
 		}
 	}
+	var missed []error // one image that is gone keeps nobody from the others
 	for _, id := range s.Images {
 		own, err := s.own(ctx)
 		if err != nil {
@@ -165,14 +166,15 @@ func (s *scanning) list(ctx context.Context, work chan<- Image) error {
 		}
 		img, err := s.proxy.glance.image(ctx, id, own, nil)
 		if err != nil {
-			return fmt.Errorf("image %s: %w", id, err)
+			missed = append(missed, fmt.Errorf("image %s: %w", id, err))
+			continue
 		}
 		if err := hand(img); err != nil {
 			return err
 		}
 	}
 	if len(s.Images) > 0 {
-		return nil
+		return errors.Join(missed...)
 	}
 	// Glance leaves hidden images out of a list, unless they are asked for.
 	for _, hidden := range []string{"false", "true"} {

@@ -342,6 +342,13 @@ func TestScanChooses(t *testing.T) {
 	if err == nil {
 		t.Error("a scan of an image that is not there succeeds")
 	}
+
+	// It is told, and keeps the scan from no other.
+	gone, found := uuid.NewString(), map[string]bool{}
+	err = proxy.Scan{Images: []string{gone, r1, r2}, Report: func(f proxy.Finding) { found[f.ID] = true }}.Run(t.Context(), s.proxy)
+	if err == nil || !strings.Contains(err.Error(), gone) || !found[r1] || !found[r2] {
+		t.Errorf("a scan of an image that is not there and of two that are found %v, and says %v", found, err)
+	}
 }
 
 // Who does not see all images says so, and does not call it all.
