@@ -90,6 +90,13 @@ func (c *Config) check(faults *Error) {
 	if c.AdminTokenFile != "" && c.AdminTokenFile != None {
 		secretOf(Prefix+"ADMIN_TOKEN", "", c.AdminTokenFile, faults)
 	}
+	c.checkAudit(faults)
+	c.checkTLS(faults)
+	c.checkKeyManager(faults)
+}
+
+// checkAudit wants nothing of a webhook that there is not.
+func (c *Config) checkAudit(faults *Error) {
 	switch {
 	case c.AuditTokenFile == "":
 	case c.AuditURL == nil:
@@ -97,8 +104,16 @@ func (c *Config) check(faults *Error) {
 	default:
 		secretOf(Prefix+"AUDIT_TOKEN", "", c.AuditTokenFile, faults)
 	}
-	c.checkTLS(faults)
-	c.checkKeyManager(faults)
+	if c.AuditCAFile == "" {
+		return
+	}
+	c.auditRoots = &roots{file: c.AuditCAFile, pool: loadRoots(Prefix+"AUDIT_CA_FILE", c.AuditCAFile, faults), read: modified(c.AuditCAFile)}
+	switch {
+	case c.AuditURL == nil:
+		faults.add(Prefix+"AUDIT_CA_FILE", "is set, but AUDIT_URL is not; expected both")
+	case c.AuditURL.Scheme != "https":
+		faults.add(Prefix+"AUDIT_URL", "begins with http://, but a file for TLS is named; expected https://, or no AUDIT_CA_FILE")
+	}
 }
 
 func (c *Config) checkListen(faults *Error) {

@@ -159,7 +159,9 @@ type Config struct {
 	// AuditFile and AuditURL take the audit trail, either or both.
 	AuditFile string   `env:"AUDIT_FILE" help:"File that the audit trail is appended to, one CADF event (JSON) a line. It may be moved away at any time: the next event begins a new one."`
 	AuditURL  *url.URL `env:"AUDIT_URL" help:"Webhook that each event of the audit trail is sent to, by POST."`
-	// AuditTokenFile is for AuditURL.
+	// AuditCAFile and AuditTokenFile are for AuditURL.
+	AuditCAFile    string `env:"AUDIT_CA_FILE" help:"PEM certificates that may have issued the webhook's certificate. Read again when it changes. Default: the system's."`
+	auditRoots     *roots // nil for the system's
 	AuditTokenFile string `env:"AUDIT_TOKEN_FILE" help:"File with the bearer token that the webhook wants, read for each event."`
 
 	// LogLevel is debug, info, warn or error.

@@ -53,6 +53,16 @@ func (c *Config) GlanceTLSNow() *tls.Config {
 	return now
 }
 
+// AuditTLSNow is for one connection to the audit trail's webhook, with the
+// issuers that are on disk now.
+func (c *Config) AuditTLSNow() *tls.Config {
+	now := &tls.Config{MinVersion: tls.VersionTLS12}
+	if c.auditRoots != nil {
+		now.RootCAs = c.auditRoots.current()
+	}
+	return now
+}
+
 // CertificateExpiries tell when the certificates on disk expire: "server" is
 // the one served, "glance_client" the one shown to Glance. Those that are not
 // configured are not in it.

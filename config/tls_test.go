@@ -190,6 +190,9 @@ func TestWrongTLS(t *testing.T) {
 		{"no CA in the file", map[string]string{"COUNTERSIGN_GLANCE_URL": https, "COUNTERSIGN_GLANCE_CA_FILE": keyFile}, "COUNTERSIGN_GLANCE_CA_FILE", "holds no certificate"},
 		{"no such CA", map[string]string{"COUNTERSIGN_GLANCE_URL": https, "COUNTERSIGN_GLANCE_CA_FILE": "/nonexistent"}, "COUNTERSIGN_GLANCE_CA_FILE", "no such file"},
 		{"half a client", map[string]string{"COUNTERSIGN_GLANCE_URL": https, "COUNTERSIGN_GLANCE_CLIENT_CERT_FILE": certFile}, "COUNTERSIGN_GLANCE_CLIENT_KEY_FILE", "both or none"},
+		{"a CA for no webhook", map[string]string{"COUNTERSIGN_AUDIT_CA_FILE": certFile}, "COUNTERSIGN_AUDIT_CA_FILE", "AUDIT_URL is not"},
+		{"a CA for a webhook over plain HTTP", map[string]string{"COUNTERSIGN_AUDIT_URL": "http://siem", "COUNTERSIGN_AUDIT_CA_FILE": certFile}, "COUNTERSIGN_AUDIT_URL", "expected https://"},
+		{"no CA for the webhook in the file", map[string]string{"COUNTERSIGN_AUDIT_URL": "https://siem", "COUNTERSIGN_AUDIT_CA_FILE": keyFile}, "COUNTERSIGN_AUDIT_CA_FILE", "holds no certificate"},
 		{"a CA for plain HTTP", map[string]string{"COUNTERSIGN_GLANCE_CA_FILE": certFile}, "COUNTERSIGN_GLANCE_URL", "expected https://"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

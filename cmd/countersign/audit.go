@@ -3,9 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"sync/atomic"
@@ -45,8 +47,15 @@ func openAudit(cfg config.Config, log zerolog.Logger) (*auditTrail, error) {
 		trail.sinks = append(trail.sinks, newAuditSink("file", file.write, log))
 	}
 	if cfg.AuditURL != nil {
+		transport := http.DefaultTransport.(*http.Transport).Clone()
+		transport.TLSClientConfig = cfg.AuditTLSNow() // behind a forward proxy alone, where the issuers stay those of the start
+		transport.DialTLSContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+			ctx, cancel := context.WithTimeout(ctx, auditTimeout)
+			defer cancel()
+			return (&tls.Dialer{Config: cfg.AuditTLSNow()}).DialContext(ctx, network, address)
+		}
 		hook := &auditHook{url: cfg.AuditURL.String(), tokenFile: cfg.AuditTokenFile, client: &http.Client{
-			Transport:     http.DefaultTransport.(*http.Transport).Clone(),
+			Transport:     transport,
 			Timeout:       auditTimeout,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		}}

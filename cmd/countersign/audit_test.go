@@ -2,9 +2,12 @@ package main
 
 import (
 	"bytes"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -31,28 +34,30 @@ type collector struct {
 func newCollector(t *testing.T) *collector {
 	t.Helper()
 	c := &collector{asked: make(chan struct{}, 100)}
-	c.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(r.Body)
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		switch {
-		case err != nil || r.Method != http.MethodPost || r.Header.Get("Content-Type") != "application/json":
-			w.WriteHeader(http.StatusBadRequest)
-		case c.status != 0:
-			w.WriteHeader(c.status)
-		case r.Header.Get("Authorization") != c.token:
-			w.WriteHeader(http.StatusUnauthorized)
-		default:
-			c.events = append(c.events, string(body))
-			w.WriteHeader(http.StatusNoContent)
-		}
-		select {
-		case c.asked <- struct{}{}:
-		default:
-		}
-	}))
+	c.Server = httptest.NewServer(http.HandlerFunc(c.take))
 	t.Cleanup(c.Close)
 	return c
+}
+
+func (c *collector) take(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case err != nil || r.Method != http.MethodPost || r.Header.Get("Content-Type") != "application/json":
+		w.WriteHeader(http.StatusBadRequest)
+	case c.status != 0:
+		w.WriteHeader(c.status)
+	case r.Header.Get("Authorization") != c.token:
+		w.WriteHeader(http.StatusUnauthorized)
+	default:
+		c.events = append(c.events, string(body))
+		w.WriteHeader(http.StatusNoContent)
+	}
+	select {
+	case c.asked <- struct{}{}:
+	default:
+	}
 }
 
 func (c *collector) answer(status int) {
@@ -130,6 +135,48 @@ func TestAuditWebhook(t *testing.T) {
 		t.Errorf("the webhook has %q, want %q", got, want)
 	}
 	if got, want := a.counts(), "webhook 5 written 1 lost"; got != want {
+		t.Errorf("counted: %s, want %s", got, want)
+	}
+}
+
+// The webhook's certificate is by an issuer in the file, and the file is looked
+// at for each connection: an event waits while it holds another's.
+func TestAuditWebhookOfAPrivateCA(t *testing.T) {
+	c := &collector{asked: make(chan struct{}, 100)}
+	c.Server = httptest.NewUnstartedServer(http.HandlerFunc(c.take))
+	c.Config.ErrorLog = log.New(io.Discard, "", 0) // of clients that do not trust it, which is meant
+	c.StartTLS()
+	t.Cleanup(c.Close)
+	ours := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate().Raw})
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(file, []byte(newCA(t, nil, "another", true, time.Hour).pem()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	for name, variables := range map[string]map[string]string{
+		"the system's issuers": {"COUNTERSIGN_AUDIT_URL": c.URL},
+		"another issuer":       {"COUNTERSIGN_AUDIT_URL": c.URL, "COUNTERSIGN_AUDIT_CA_FILE": file},
+	} {
+		hook := trail(t, variables)
+		err := hook.sinks[0].write(t.Context(), []byte("{}"))
+		var unknown x509.UnknownAuthorityError
+		if !errors.As(err, &unknown) {
+			t.Errorf("with %s the webhook is told, and the error is %v", name, err)
+		}
+		hook.close()
+	}
+
+	a := trail(t, map[string]string{"COUNTERSIGN_AUDIT_URL": c.URL, "COUNTERSIGN_AUDIT_CA_FILE": file})
+	a.Record([]byte("waits"))
+	if err := os.WriteFile(file, ours, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(file, time.Time{}, time.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	await(t, func() bool { return c.taken() == "waits" })
+	a.close()
+	if got, want := a.counts(), "webhook 1 written 0 lost"; got != want {
 		t.Errorf("counted: %s, want %s", got, want)
 	}
 }
