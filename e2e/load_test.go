@@ -310,7 +310,7 @@ func TestMemoryDoesNotGrowWithTheImage(t *testing.T) {
 			record[name] = value
 		}
 		sink := newSink(t, record)
-		p := startPlainProxy(t, server{"sink", "RegionOne"}, policy, "COUNTERSIGN_GLANCE_URL="+sink.URL)
+		p := startPlainProxy(t, server{name: "sink", region: "RegionOne"}, policy, "COUNTERSIGN_GLANCE_URL="+sink.URL)
 		announced := length
 		if chunked {
 			announced = -1

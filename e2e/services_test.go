@@ -3,8 +3,12 @@
 package e2e_test
 
 import (
+	"bytes"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/countersign/countersign/proxy/receipt"
 )
@@ -74,5 +78,85 @@ func TestServicesUploadWhatIsNotSigned(t *testing.T) {
 				}
 			}
 		})
+	})
+}
+
+// TestServicesGiveLocations does what Nova and Cinder do where they share Glance's
+// storage: they say where the data is, in a PATCH or, as from Epoxy on, in a POST.
+// The data is on the web here, which is as far from Glance's eyes.
+func TestServicesGiveLocations(t *testing.T) {
+	data := pixels(t, size)
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
+	}))
+	defer web.Close()
+	const patch, post = "PATCH", "POST"
+	give := func(c *client, how, id string) answer {
+		if how == patch {
+			return c.patch(id, map[string]any{"op": "add", "path": "/locations/-", "value": map[string]any{"url": web.URL + "/volume", "metadata": map[string]any{}}})
+		}
+		return c.send("POST", c.image(id, "locations"), "application/json", encode(t, map[string]any{"url": web.URL + "/volume"}))
+	}
+	ways := []string{patch, post}
+	if openstack.Suite == "bookworm" {
+		ways = ways[:1] // Zed knows no other
+	}
+	underBothServers(t, func(t *testing.T, glance server) {
+		glance = anotherGlance(t, glance, telling...)
+		p := startProxy(t, glance, exempting)
+		user := login(t, "demo", p.url)
+		straight := user.at(glance.url())
+		as := func(service string) *client {
+			c := *user
+			c.service = service
+			return &c
+		}
+		cinder := as(login(t, "glance", p.url).token)
+		for _, how := range ways {
+			t.Run(how, func(t *testing.T) {
+				// Glance alone takes it from anybody.
+				id := straight.create(nil).id()
+				if a := give(straight, how, id); a.status/100 != 2 {
+					t.Fatalf("Glance itself answers %v, want 2xx", a)
+				}
+				straight.reaches(id, "active")
+
+				id = cinder.create(map[string]string{"image_type": "volume"}).id()
+				begun := time.Now()
+				if a := give(cinder, how, id); a.status/100 != 2 {
+					t.Fatalf("a service was answered %v, want 2xx", a)
+				}
+				if took := time.Since(begun); took > 10*time.Second {
+					t.Errorf("a service waited %v for its answer", took)
+				}
+				wantStatus(t, straight, id, "active")
+				record := straight.show(id)
+				r := openReceipt(t, record)
+				if err := r.Describes(record.subject()); err != nil || r.Kind != receipt.Exempt || r.Size != size || r.Service != openstack.Users["glance"].ID {
+					t.Errorf("receipt of kind %q over %d bytes for service %q: %v", r.Kind, r.Size, r.Service, err)
+				}
+				if a := user.download(id); !bytes.Equal(a.body, data) {
+					t.Errorf("download answered %d with %d bytes, want the volume's", a.status, len(a.body))
+				}
+
+				for name, c := range map[string]*client{
+					"nobody":          user,
+					"the user itself": as(user.token),
+					"another service": as(login(t, "barbican", p.url).token),
+					"an admin":        as(login(t, "admin", p.url).token),
+				} {
+					id := user.create(nil).id()
+					wantRefusal(t, give(c, how, id), http.StatusForbidden, "door_closed")
+					if status := straight.show(id).status(); status != "queued" {
+						t.Errorf("%s: the image is %s, want queued", name, status)
+					}
+				}
+				// Not even a service gives data to a signed image, or to one that has some.
+				signed := createSigned(user, data).id()
+				wantRefusal(t, give(cinder, how, signed), http.StatusForbidden, "door_closed")
+				wantStatus(t, straight, signed, "queued")
+				wantRefusal(t, give(cinder, how, id), http.StatusForbidden, "door_closed")
+			})
+		}
 	})
 }

@@ -33,13 +33,19 @@ var openstack stack
 
 // server is one way to run Glance. Both share a database and stores.
 type server struct {
-	name   string
-	region string
+	name    string
+	region  string
+	address string // where it is not the stack's own; see anotherGlance
 }
 
-func (s server) url() string { return openstack.Regions[s.region] }
+func (s server) url() string {
+	if s.address != "" {
+		return "http://" + s.address
+	}
+	return openstack.Regions[s.region]
+}
 
-var servers = []server{{"eventlet", "RegionOne"}, {"uwsgi", "RegionUwsgi"}}
+var servers = []server{{name: "eventlet", region: "RegionOne"}, {name: "uwsgi", region: "RegionUwsgi"}}
 
 // underBothServers plays a scenario under each Glance: they disagree about
 // framing, early answers and cut uploads.

@@ -53,12 +53,13 @@ func (p *Proxy) supplier(r *http.Request, u *uploading, rule *policy.Rule) (*key
 }
 
 // arrival is how long Glance is given to look at what lies at a location, which
-// it does after its answer.
+// it does after its answer to a POST.
 const arrival = 20 * time.Second
 
 // supplied waits until an image has the data that a service gave it by a
 // location, and says on it that this was so. Where Glance takes longer the image
-// stays without a receipt, and whatever wants one is refused.
+// stays without a receipt, and whatever wants one is refused. A location that
+// came in a PATCH it never looks at: then there is no hash to wait for.
 func (p *Proxy) supplied(u *uploading, service *keystone.Identity) func(*http.Request) error {
 	return func(sent *http.Request) error {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(sent.Context()), max(arrival, p.SettleTimeout))
@@ -68,10 +69,11 @@ func (p *Proxy) supplied(u *uploading, service *keystone.Identity) func(*http.Re
 		for range backoff(ctx) {
 			img, err := p.read(ctx, u)
 			late := time.Since(begun) > arrival
+			hashed := img.HashValue != "" || sent.Method == http.MethodPatch
 			switch {
 			case isStatus(err, http.StatusNotFound):
 				return nil
-			case err == nil && img.Status == statusActive && (img.HashValue != "" || late):
+			case err == nil && img.Status == statusActive && (hashed || late):
 				u.size = img.Size
 				if done, err := p.attested(ctx, u, img); err == nil && done {
 					u.note()
