@@ -4,12 +4,7 @@ package e2e_test
 
 import (
 	"bytes"
-	"encoding/json"
 	"math/rand/v2"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -78,7 +73,7 @@ func TestKilledAgainAndAgain(t *testing.T) {
 			eventually(t, "Glance has let go of image "+id, func() bool { return c.show(id).status() != "saving" })
 		}
 
-		scan(t, glance, scanning, append(good, bad...)...)
+		scan(t, glance, scanning, 10*time.Second, images(append(good, bad...)...)...)
 		active := 0
 		for _, id := range good {
 			record := c.show(id) // fails the test where it is gone
@@ -100,30 +95,6 @@ func TestKilledAgainAndAgain(t *testing.T) {
 		}
 		t.Logf("%d of %d right uploads were done before the proxy was killed", active, len(good))
 	})
-}
-
-// scan runs countersign scan over images, as the service user.
-func scan(t *testing.T, glance server, policy string, ids ...string) []map[string]any {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), "policy.yaml")
-	if err := os.WriteFile(file, []byte(policy), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	arguments := []string{"scan", "--all", "--format", "json"}
-	for _, id := range ids {
-		arguments = append(arguments, "--image", id)
-	}
-	command := exec.Command(binary, arguments...)
-	command.Env = append([]string{"COUNTERSIGN_GLANCE_URL=" + glance.url(), "COUNTERSIGN_POLICY_FILE=" + file,
-		"COUNTERSIGN_RECEIPT_KEY_FILES=" + receiptKey}, asUser("countersign", glance.region)...)
-	var stderr strings.Builder
-	command.Stderr = &stderr
-	output, err := command.Output()
-	var rows []map[string]any
-	if jsonErr := json.Unmarshal(output, &rows); jsonErr != nil {
-		t.Fatalf("countersign scan: %v, %v\n%s%s", err, jsonErr, output, &stderr)
-	}
-	return rows
 }
 
 // letRead lets another user read a secret, whatever his project.

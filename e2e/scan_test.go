@@ -38,9 +38,15 @@ rules:
 // row is what countersign scan says of an image.
 type row struct{ Image, Verdict, Reason, Action, Note, Signer string }
 
-// scanRows runs countersign scan as the service user, where an upload takes a
-// second to settle at most, and returns what it found by image, and its exit code.
+// scanRows is scan where an upload takes a second to settle at most.
 func scanRows(t *testing.T, glance server, policy string, arguments ...string) (map[string]row, int) {
+	t.Helper()
+	return scan(t, glance, policy, time.Second, arguments...)
+}
+
+// scan runs countersign scan as the service user, and returns what it found by
+// image, and its exit code. settle is how long an upload may take to settle.
+func scan(t *testing.T, glance server, policy string, settle time.Duration, arguments ...string) (map[string]row, int) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "policy.yaml")
 	if err := os.WriteFile(file, []byte(policy), 0o600); err != nil {
@@ -48,7 +54,7 @@ func scanRows(t *testing.T, glance server, policy string, arguments ...string) (
 	}
 	command := exec.Command(binary, append([]string{"scan", "--all", "--format", "json"}, arguments...)...)
 	command.Env = append([]string{"COUNTERSIGN_GLANCE_URL=" + glance.url(), "COUNTERSIGN_POLICY_FILE=" + file,
-		"COUNTERSIGN_RECEIPT_KEY_FILES=" + receiptKey, "COUNTERSIGN_SETTLE_TIMEOUT=1s"}, asUser("countersign", glance.region)...)
+		"COUNTERSIGN_RECEIPT_KEY_FILES=" + receiptKey, "COUNTERSIGN_SETTLE_TIMEOUT=" + settle.String()}, asUser("countersign", glance.region)...)
 	var stderr strings.Builder
 	command.Stderr = &stderr
 	output, err := command.Output()
