@@ -42,20 +42,55 @@ func alerts(t *testing.T) []alert {
 	return list
 }
 
-// wantMetrics demands that a query asks for metrics that are there.
+var (
+	selector = regexp.MustCompile(`(countersign_[a-z_]+)(?:\{([^}]*)\})?`)
+	matcher  = regexp.MustCompile(`(\w+)\s*[=!][=~]?\s*"`)
+	grouping = regexp.MustCompile(`\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)`)
+)
+
+// wantMetrics demands that a query asks for metrics that are there, and for
+// labels that they have.
 func wantMetrics(t *testing.T, all map[string]metric, where, query string) {
 	t.Helper()
-	for _, name := range regexp.MustCompile(`countersign_[a-z_]+`).FindAllString(query, -1) {
-		base := name
+	known := []string{"job", "instance", "namespace", "pod"} // whoever asks, Prometheus adds these
+	scraped := len(known)
+	for _, found := range selector.FindAllStringSubmatch(query, -1) {
+		base := found[1]
+		var bucket []string
 		for _, suffix := range []string{"_bucket", "_sum", "_count"} {
-			if m := all[strings.TrimSuffix(name, suffix)]; m.kind == "histogram" {
-				base = strings.TrimSuffix(name, suffix)
+			if m := all[strings.TrimSuffix(base, suffix)]; m.kind == "histogram" {
+				base = strings.TrimSuffix(base, suffix)
+				bucket = []string{"le"}
 			}
 		}
 		if all[base].kind == "" {
-			t.Errorf("%s asks for %s, which is no metric", where, name)
+			t.Errorf("%s asks for %s, which is no metric", where, found[1])
+			continue
+		}
+		labels := append(bucket, strings.Split(strings.ReplaceAll(all[base].labels, "`", ""), ", ")...)
+		for _, label := range matcher.FindAllStringSubmatch(found[2], -1) {
+			if !slices.Contains(labels, label[1]) && !slices.Contains(known[:scraped], label[1]) {
+				t.Errorf("%s asks %s for the label %s, which it does not have", where, found[1], label[1])
+			}
+		}
+		known = append(known, labels...)
+	}
+	for _, label := range grouped(query) {
+		if !slices.Contains(known, label) {
+			t.Errorf("%s groups by %s, which is a label of nothing that it asks for", where, label)
 		}
 	}
+}
+
+// grouped are the labels that a query groups by.
+func grouped(query string) []string {
+	var labels []string
+	for _, group := range grouping.FindAllStringSubmatch(query, -1) {
+		for label := range strings.SplitSeq(group[1], ",") {
+			labels = append(labels, strings.TrimSpace(label))
+		}
+	}
+	return labels
 }
 
 // TestAlerts: each alert asks for metrics that are there, says what is wrong, is
@@ -97,7 +132,9 @@ func TestAlerts(t *testing.T) {
 	}
 }
 
-// TestDashboard: it is JSON, and every panel asks for metrics that are there.
+// TestDashboard: it is JSON, every panel asks for metrics that are there, and a
+// legend names labels that the answer has. That each query is one is promtool's
+// to say (e2e/alerts).
 func TestDashboard(t *testing.T) {
 	all := metrics(t)
 	text, err := os.ReadFile(filepath.Join(chartFiles, "dashboard.json"))
@@ -105,12 +142,14 @@ func TestDashboard(t *testing.T) {
 		t.Fatal(err)
 	}
 	var dashboard struct {
-		UID    string
-		Panels []struct {
+		UID         string
+		Annotations struct{ List []struct{ Expr string } }
+		Templating  struct{ List []struct{ Definition string } }
+		Panels      []struct {
 			ID      int
 			Title   string
 			Type    string
-			Targets []struct{ Expr string }
+			Targets []struct{ Expr, LegendFormat string }
 		}
 	}
 	if err := json.Unmarshal(text, &dashboard); err != nil {
@@ -118,6 +157,12 @@ func TestDashboard(t *testing.T) {
 	}
 	if dashboard.UID != "countersign" || len(dashboard.Panels) < 10 {
 		t.Fatalf("the dashboard %q has %d panels: the test looks for the wrong thing", dashboard.UID, len(dashboard.Panels))
+	}
+	for _, annotation := range dashboard.Annotations.List {
+		wantMetrics(t, all, "an annotation", annotation.Expr)
+	}
+	for _, variable := range dashboard.Templating.List {
+		wantMetrics(t, all, "a variable", variable.Definition)
 	}
 	ids := map[int]bool{}
 	for _, panel := range dashboard.Panels {
@@ -130,6 +175,11 @@ func TestDashboard(t *testing.T) {
 				t.Errorf("the panel %q asks for %q", panel.Title, target.Expr)
 			}
 			wantMetrics(t, all, "the panel "+panel.Title, target.Expr)
+			for _, label := range regexp.MustCompile(`\{\{\s*(\w+)\s*\}\}`).FindAllStringSubmatch(target.LegendFormat, -1) {
+				if !slices.Contains(grouped(target.Expr), label[1]) {
+					t.Errorf("the panel %q names its lines by %s, which %s does not keep", panel.Title, label[1], target.Expr)
+				}
+			}
 		}
 	}
 }
