@@ -132,10 +132,10 @@ func eventually(t *testing.T, what string, patience time.Duration, holds func() 
 	return time.Since(begin)
 }
 
-// user has a token, and speaks to the Service.
+// user has a token, and speaks to the Service, unless images is another URL.
 type user struct {
-	t           *testing.T
-	name, token string
+	t                   *testing.T
+	name, token, images string
 }
 
 func login(t *testing.T, name string) user {
@@ -152,7 +152,7 @@ func login(t *testing.T, name string) user {
 	if token == "" {
 		t.Fatalf("%s gets no token: %s", name, response.Status)
 	}
-	return user{t, name, token}
+	return user{t, name, token, address}
 }
 
 // environment is what makes the command countersign that user.
@@ -163,7 +163,7 @@ func (u user) environment() []string {
 
 // send returns the status and the body of the answer.
 func (u user) send(method, path, kind string, body io.Reader, size int64) (int, []byte, error) {
-	request, err := http.NewRequest(method, address+path, body)
+	request, err := http.NewRequest(method, u.images+path, body)
 	if err != nil {
 		return 0, nil, err
 	}
