@@ -30,13 +30,7 @@ type body struct {
 }
 
 func newBody(w http.ResponseWriter, r *http.Request, stall time.Duration) *body {
-	b := &body{ReadCloser: r.Body, control: http.NewResponseController(w), stall: stall, expected: r.Header.Get("Expect") != ""}
-	if r.Body == nil || r.Body == http.NoBody {
-		b.ReadCloser = http.NoBody
-		b.ended.Store(true)
-		b.whole.Store(true)
-	}
-	return b
+	return &body{ReadCloser: r.Body, control: http.NewResponseController(w), stall: stall, expected: r.Header.Get("Expect") != ""}
 }
 
 // Read notes that the body ended, well or not. At a good end net/http itself

@@ -31,6 +31,7 @@ type event struct {
 	method    string
 	path      string
 	route     string // template, or empty where none matched
+	imageID   string // in the path, if the template has one
 	client    string
 	status    int
 	upstream  int // Glance's status where it is not the client's
@@ -68,7 +69,7 @@ func eventOf(ctx context.Context) *event {
 }
 
 // begin gives a request its event and its id: the client's own where it is of
-// the usual form, else a new one.
+// the usual form, else a new one. What it returns is a copy, ours to change.
 func (p *Proxy) begin(r *http.Request) (*http.Request, *event) {
 	ev := &event{requestID: r.Header.Get(requestIDHeader), started: time.Now(), method: r.Method, path: r.URL.EscapedPath(), client: r.RemoteAddr}
 	if !requestIDForm.MatchString(ev.requestID) {

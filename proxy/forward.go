@@ -15,9 +15,9 @@ import (
 // answer that breaks off breaks the client's connection, too: nobody shall take it
 // for a whole one.
 func (p *Proxy) pass(w http.ResponseWriter, r *http.Request) {
-	out, handed := p.outgoing(r)
+	handed := p.outgoing(r)
 	defer handed.end()
-	answer, err := p.toGlance.RoundTrip(out)
+	answer, err := p.toGlance.RoundTrip(r)
 	if err == nil && answer.StatusCode < http.StatusOK {
 		answer.Body.Close()
 		err = errors.New("an answer that switches to a protocol nobody asked for")
@@ -77,52 +77,57 @@ func (f flushing) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// hopByHop are the headers that concern one connection only (RFC 9110 §7.6.1, and
-// older usage).
-var hopByHop = []string{"Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization",
-	"Te", "Trailer", "Transfer-Encoding", "Upgrade"}
+// isHopByHop reports whether a header concerns one connection only (RFC 9110
+// §7.6.1, and older usage).
+func isHopByHop(name string) bool {
+	switch name {
+	case "Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization",
+		"Te", "Trailer", "Transfer-Encoding", "Upgrade":
+		return true
+	}
+	return false
+}
 
+// removeHopByHop takes out what the connection alone was told.
 func removeHopByHop(header http.Header) {
 	for _, value := range header["Connection"] {
 		for name := range strings.SplitSeq(value, ",") {
 			header.Del(strings.TrimSpace(name))
 		}
 	}
-	for _, name := range hopByHop {
-		delete(header, name)
+	for name := range header {
+		if isHopByHop(name) {
+			delete(header, name)
+		}
 	}
 }
 
-// outgoing builds the request that goes to Glance. The header is the gate's own
-// copy, and becomes the request's. Whoever calls ends the handing of the body
-// before the handler returns.
-func (p *Proxy) outgoing(r *http.Request) (*http.Request, *handing) {
-	out := r.WithContext(r.Context())
+// outgoing turns what the gate has made into the request that goes to Glance.
+// Whoever calls ends the handing of the body before the handler returns.
+func (p *Proxy) outgoing(r *http.Request) *handing {
 	prefix := strings.TrimRight(p.Glance.EscapedPath(), "/")
-	target := &url.URL{Scheme: p.Glance.Scheme, Host: p.Glance.Host, RawQuery: r.URL.RawQuery, RawPath: prefix + r.URL.EscapedPath()}
-	target.Path, _ = url.PathUnescape(target.RawPath) // of our own making, always valid
-	out.URL, out.RequestURI = target, ""
-	out.Trailer, out.TransferEncoding, out.Close = nil, nil, false
+	r.URL.Scheme, r.URL.Host, r.URL.RawPath = p.Glance.Scheme, p.Glance.Host, prefix+r.URL.RawPath
+	r.URL.Path, _ = url.PathUnescape(r.URL.RawPath) // of our own making, always valid
+	r.Trailer, r.TransferEncoding, r.Close = nil, nil, false
 
-	removeHopByHop(out.Header)
 	// Glance builds its links from Host and these; they are the client's own.
-	if r.TLS != nil && out.Header.Get("X-Forwarded-Proto") == "" {
-		out.Header["X-Forwarded-Proto"] = []string{"https"}
+	if r.TLS != nil && r.Header.Get("X-Forwarded-Proto") == "" {
+		r.Header["X-Forwarded-Proto"] = []string{"https"}
 	}
-	if out.Header.Get("User-Agent") == "" {
-		out.Header["User-Agent"] = nil // do not add Go's
+	if r.Header.Get("User-Agent") == "" {
+		r.Header["User-Agent"] = nil // do not add Go's
 	}
 
 	handed := &handing{Reader: r.Body}
-	out.Body = handed
+	r.Body = handed
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodDelete, http.MethodOptions:
-		out.Body, out.ContentLength = nil, 0 // Glance takes none with these
+		r.ContentLength = 0 // Glance takes none with these
 	}
 	if r.ContentLength == 0 {
-		out.Body = nil
+		r.Body = nil
 	}
-	return out, handed
+	return handed
 }
 
 // handing is a client's body while it is handed on. Who carries it may go on

@@ -9,15 +9,16 @@ import (
 	"unicode/utf8"
 )
 
-// gate parses a request into parts and builds from them the one that is
-// dispatched and sent on. Glance maps many spellings of a path, of a method and
+// gate parses a request into parts and builds it anew from them, as it is
+// dispatched and sent on: r is our own, and nothing of the client's line is left
+// in it. Glance maps many spellings of a path, of a method and
 // of an identity to the same thing; whoever looks at fewer of them is walked
 // around. So nothing here imitates that: one canonical spelling is made of what
 // real clients send (repeated slashes, needlessly encoded letters), and the
-// rest is refused. The error is a *Refusal.
-func gate(r *http.Request) (*http.Request, error) {
+// rest is refused, and r is as it was. The error is a *Refusal.
+func gate(r *http.Request) error {
 	if r.Method == http.MethodConnect || r.URL.Opaque != "" {
-		return nil, refusal(codeNotFound, "", "a proxy of this kind opens no tunnels", "send the request to a path of the Image API")
+		return refusal(codeNotFound, "", "a proxy of this kind opens no tunnels", "send the request to a path of the Image API")
 	}
 	raw := r.URL.RawPath // as it was sent, where Go would have spelled it in another way
 	if raw == "" {
@@ -25,23 +26,22 @@ func gate(r *http.Request) (*http.Request, error) {
 	}
 	path, err := canonicalPath(raw)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	query, err := canonicalQuery(r.URL.RawQuery)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	header, err := canonicalHeader(r.Header)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	understood := r.WithContext(r.Context())
-	understood.Header = header
-	understood.URL = &url.URL{RawPath: path, RawQuery: query}
-	understood.URL.Path, _ = url.PathUnescape(path) // of our own making, always valid
-	understood.RequestURI = understood.URL.RequestURI()
-	header.Set(requestIDHeader, eventOf(r.Context()).requestID)
-	return understood, nil
+	header[requestIDHeader] = []string{eventOf(r.Context()).requestID}
+	r.Header = header
+	r.URL = &url.URL{RawPath: path, RawQuery: query}
+	r.URL.Path, _ = url.PathUnescape(path) // of our own making, always valid
+	r.RequestURI = ""                      // the client's; nobody asks for it
+	return nil
 }
 
 // canonicalPath decodes each segment once, as WSGI servers do, and encodes it
@@ -54,7 +54,8 @@ func canonicalPath(sent string) (string, error) {
 		return "", unknown("the request target is not a path")
 	}
 	var out strings.Builder
-	for _, raw := range strings.Split(sent, "/") {
+	out.Grow(len(sent))
+	for raw := range strings.SplitSeq(sent, "/") {
 		if raw == "" {
 			continue
 		}
@@ -121,11 +122,12 @@ var identityPrefixes = []string{
 }
 
 // canonicalHeader copies the headers that may go on. A name with an underscore
-// is the same to WSGI as one with a dash, so it is never let through.
+// is the same to WSGI as one with a dash, so it is never let through. HTTP/1.1 is
+// all that is spoken here, so nothing is upgraded.
 func canonicalHeader(in http.Header) (http.Header, error) {
 	out := make(http.Header, len(in)+1)
 	for name, values := range in {
-		if strings.Contains(name, "_") || isIdentity(name) {
+		if strings.Contains(name, "_") || isIdentity(name) || isHopByHop(name) {
 			continue
 		}
 		out[name] = values
@@ -137,7 +139,6 @@ func canonicalHeader(in http.Header) (http.Header, error) {
 			out.Del(strings.TrimSpace(name))
 		}
 	}
-	out.Del("Connection")
 	for _, name := range []string{"X-Auth-Token", "X-Service-Token", "Content-Type"} {
 		// WSGI joins what is repeated, and then means neither of the two.
 		if len(out[name]) > 1 {
@@ -150,12 +151,12 @@ func canonicalHeader(in http.Header) (http.Header, error) {
 				"put the version into the path: /v2/images")
 		}
 	}
-	if mediaType, _, _ := mime.ParseMediaType(out.Get("Content-Type")); isForm(mediaType) || isForm(out.Get("Content-Type")) {
+	contentType := out.Get("Content-Type")
+	if mediaType, _, _ := mime.ParseMediaType(contentType); isForm(mediaType) || isForm(contentType) {
 		return nil, refusal(codeFormBody, "", "a form is not understood as a body",
 			"send JSON with Content-Type: application/json, and image data with Content-Type: application/octet-stream")
 	}
-	out.Del("Expect")  // answered by us, when the body is first wanted
-	out.Del("Upgrade") // HTTP/1.1 is all that is spoken here
+	out.Del("Expect") // answered by us, when the body is first wanted
 	return out, nil
 }
 

@@ -26,10 +26,13 @@ var answersWithImages = map[string]bool{
 
 // hide takes direct_url and locations out of an answer.
 func (p *Proxy) hide(res *http.Response) error {
+	if p.Policies.GuardsDownloads() != policy.Enforce {
+		return nil
+	}
 	ctx := res.Request.Context()
 	ev := eventOf(ctx)
 	list, images := answersWithImages[ev.method+" "+ev.route]
-	if !images || res.StatusCode/100 != 2 || p.Policies.GuardsDownloads() != policy.Enforce {
+	if !images || res.StatusCode/100 != 2 {
 		return nil
 	}
 	if service, err := p.serviceOf(ctx, res.Request); err == nil && service != nil {

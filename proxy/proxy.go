@@ -194,18 +194,25 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set(requestIDHeader, ev.requestID)
 	defer p.finish(ev)
 
+	if r.Body == http.NoBody { // most have none; nobody lingers for it
+		p.answer(w, r)
+		return
+	}
 	body := newBody(w, r, p.StallTimeout)
-	if !body.ended.Load() {
-		// Answer without reading the rest first; linger does that.
-		body.control.EnableFullDuplex()
-	}
+	// Answer without reading the rest first; linger does that.
+	body.control.EnableFullDuplex()
 	r.Body = body
-	if understood, err := gate(r); err != nil {
-		p.refuse(w, r, err)
-	} else {
-		p.router.ServeHTTP(w, understood)
-	}
+	p.answer(w, r)
 	p.linger(w, body)
+}
+
+// answer makes of a request what is understood of it, and dispatches that.
+func (p *Proxy) answer(w http.ResponseWriter, r *http.Request) {
+	if err := gate(r); err != nil {
+		p.refuse(w, r, err)
+		return
+	}
+	p.dispatch(w, r)
 }
 
 // Wait returns when no guarded upload, and no cleaning up after one, is

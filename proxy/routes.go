@@ -47,9 +47,10 @@ var (
 // version 2.17 of the Image API.
 var table = []route{
 	// What an image is, and the doors through which its data or meaning changes.
+	// mux tries row by row: the first is what is asked for most.
+	{"GET", "/v2/images/{id}", noQuery, pass},
 	{"GET", "/v2/images", anyQuery, pass},
 	{"POST", "/v2/images", noQuery, create},
-	{"GET", "/v2/images/{id}", noQuery, pass},
 	{"PATCH", "/v2/images/{id}", noQuery, patch},
 	{"DELETE", "/v2/images/{id}", noQuery, pass},
 	{"PUT", "/v2/images/{id}/file", noQuery, upload},
@@ -162,12 +163,23 @@ func (p *Proxy) routes() *mux.Router {
 	return router
 }
 
+// dispatch hands a request to the row that mux finds for it. What mux would note
+// in the context of two copies of the request is noted in its event.
+func (p *Proxy) dispatch(w http.ResponseWriter, r *http.Request) {
+	var found mux.RouteMatch
+	if !p.router.Match(r, &found) {
+		found.Handler = p.router.NotFoundHandler
+	}
+	eventOf(r.Context()).imageID = found.Vars["image"]
+	found.Handler.ServeHTTP(w, r)
+}
+
 // serve runs a row's handler if the query is one that the row takes.
 func (p *Proxy) serve(row route) http.Handler {
 	keys := strings.Fields(row.query)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		eventOf(r.Context()).route = row.template
-		if row.query != anyQuery {
+		if row.query != anyQuery && r.URL.RawQuery != "" {
 			for key := range r.URL.Query() {
 				if !slices.Contains(keys, key) {
 					p.refuse(w, r, refusal(codeQueryNotUnderstood, "", "this request takes no query parameter of that name",
@@ -191,4 +203,4 @@ func (p *Proxy) wrongMethod(methods []string) http.Handler {
 }
 
 // imageID is the image that a request to a template with {id} is about.
-func imageID(r *http.Request) string { return mux.Vars(r)["image"] }
+func imageID(r *http.Request) string { return eventOf(r.Context()).imageID }
