@@ -60,6 +60,7 @@ func newLog(cfg config.Config) zerolog.Logger {
 // serve runs the proxy until ctx ends, and then as long as running uploads may
 // take to finish.
 func serve(ctx context.Context, cfg config.Config, log zerolog.Logger) error {
+	collectLess()
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 
