@@ -14,17 +14,30 @@ import (
 // pass. Where the rule only audits, what would be refused is noted, if it can be
 // told without a receipt: under such a rule there are none.
 
+// caller returns what a request shows of who sends it: the user's token, alone.
+func caller(r *http.Request) (credentials, error) {
+	token := r.Header.Get("X-Auth-Token")
+	if token == "" {
+		return credentials{}, refusal(codeTokenMissing, "", "the request has no X-Auth-Token", "authenticate with Keystone and send the token")
+	}
+	return credentials{token: token}, nil
+}
+
+// seen reads an image as the caller sees it. Whoever may not see it gets Glance's
+// own 404, in the shape that was asked for.
+func (p *Proxy) seen(r *http.Request, id string, who credentials) (Image, error) {
+	return p.glance.image(r.Context(), id, who, http.Header{"Accept": r.Header["Accept"], "Origin": r.Header["Origin"]})
+}
+
 // find reads the image that a request is about, with the caller's token alone,
 // and the rule that it is under, which may be off.
 func (p *Proxy) find(r *http.Request, action string) (*uploading, error) {
 	ctx, ev := r.Context(), eventOf(r.Context())
-	who := credentials{token: r.Header.Get("X-Auth-Token")}
-	if who.token == "" {
-		return nil, refusal(codeTokenMissing, "", "the request has no X-Auth-Token", "authenticate with Keystone and send the token")
+	who, err := caller(r)
+	if err != nil {
+		return nil, err
 	}
-	// Whoever may not see the image gets Glance's own 404, in the shape that was
-	// asked for.
-	img, err := p.glance.image(ctx, imageID(r), who, http.Header{"Accept": r.Header["Accept"], "Origin": r.Header["Origin"]})
+	img, err := p.seen(r, imageID(r), who)
 	if err != nil {
 		return nil, err
 	}

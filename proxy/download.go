@@ -56,11 +56,11 @@ func (p *Proxy) download(w http.ResponseWriter, r *http.Request) {
 // has anything to say.
 func (p *Proxy) release(r *http.Request) (*downloading, error) {
 	ctx, ev := r.Context(), eventOf(r.Context())
-	who := credentials{token: r.Header.Get("X-Auth-Token")}
-	if who.token == "" {
-		return nil, refusal(codeTokenMissing, "", "the request has no X-Auth-Token", "authenticate with Keystone and send the token")
+	who, err := caller(r)
+	if err != nil {
+		return nil, err
 	}
-	img, err := p.glance.image(ctx, imageID(r), who, http.Header{"Accept": r.Header["Accept"], "Origin": r.Header["Origin"]})
+	img, err := p.seen(r, imageID(r), who)
 	if err != nil {
 		return nil, err
 	}

@@ -113,7 +113,7 @@ func (p *Proxy) locatable(r *http.Request) error {
 	if err != nil || service != nil {
 		return err
 	}
-	img, err := p.glance.image(r.Context(), imageID(r), credentials{token: token}, http.Header{"Accept": r.Header["Accept"], "Origin": r.Header["Origin"]})
+	img, err := p.seen(r, imageID(r), credentials{token: token})
 	if err != nil {
 		return err
 	}

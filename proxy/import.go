@@ -35,8 +35,8 @@ var importHeaders = []string{"X-Auth-Token", "X-Service-Token", "X-Image-Meta-St
 // importImage answers POST /v2/images/{id}/import. Where the rule enforces, what
 // goes to Glance is built from what was understood.
 func (p *Proxy) importImage(w http.ResponseWriter, r *http.Request) {
-	if r.Header.Get("X-Auth-Token") == "" {
-		p.refuse(w, r, refusal(codeTokenMissing, "", "the request has no X-Auth-Token", "authenticate with Keystone and send the token"))
+	if _, err := caller(r); err != nil {
+		p.refuse(w, r, err)
 		return
 	}
 	data, parsed, err := p.readJSON(r)

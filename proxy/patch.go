@@ -19,8 +19,8 @@ import (
 //	the result     owner and visibility want a receipt  becomes.go
 //	the signature  another one over the same data         rotate.go
 func (p *Proxy) patch(w http.ResponseWriter, r *http.Request) {
-	if r.Header.Get("X-Auth-Token") == "" {
-		p.refuse(w, r, refusal(codeTokenMissing, "", "the request has no X-Auth-Token", "authenticate with Keystone and send the token"))
+	if _, err := caller(r); err != nil {
+		p.refuse(w, r, err)
 		return
 	}
 	data, changes, err := p.readPatch(r)

@@ -25,12 +25,12 @@ func (p *Proxy) task(w http.ResponseWriter, r *http.Request) {
 
 func (p *Proxy) taskable(r *http.Request, parsed any) error {
 	ev := eventOf(r.Context())
-	token := r.Header.Get("X-Auth-Token")
-	if token == "" {
-		return refusal(codeTokenMissing, "", "the request has no X-Auth-Token", "authenticate with Keystone and send the token")
+	who, err := caller(r)
+	if err != nil {
+		return err
 	}
 	ev.action = "create/task"
-	if err := p.identify(r.Context(), token, ev); err != nil {
+	if err := p.identify(r.Context(), who.token, ev); err != nil {
 		return err
 	}
 	owners, images := named(parsed)
@@ -44,7 +44,7 @@ func (p *Proxy) taskable(r *http.Request, parsed any) error {
 		}
 	}
 	if len(images) > 0 {
-		img, err := p.glance.image(r.Context(), images[0], credentials{token: token}, http.Header{"Accept": r.Header["Accept"], "Origin": r.Header["Origin"]})
+		img, err := p.seen(r, images[0], who)
 		if err != nil {
 			return err
 		}
