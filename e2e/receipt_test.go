@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/countersign/countersign/proxy/receipt"
 )
@@ -71,6 +72,32 @@ func TestAVerifiedImageCarriesAReceipt(t *testing.T) {
 		if a := c.upload(other.id(), data); a.status != 403 || !bytes.Contains(a.body, []byte("signature_required")) {
 			t.Errorf("upload of an unsigned image with a copied receipt answered %v, want 403 signature_required", a)
 		}
+	})
+}
+
+// TestNothingStandsInTheReceiptsPlace: to MariaDB o and ö are one letter, and an
+// image has one property of a name.
+func TestNothingStandsInTheReceiptsPlace(t *testing.T) {
+	underBothServers(t, func(t *testing.T, glance server) {
+		p := startProxy(t, glance, policy)
+		c := login(t, "demo", p.url)
+		data := pixels(t, size)
+		s := newSigner(t, time.Hour)
+		properties := s.properties(data, c.secret(s.certificate))
+		properties["cöuntersign_receipt"] = "x"
+		past := c.at(glance.url()).create(properties).id()
+		wantRefusal(t, c.upload(past, data), 400, "property_invalid")
+		wantStatus(t, c, past, "queued")
+		wantRefusal(t, c.patch(past, add("cöuntersign_receipt", "x")), 403, "door_closed")
+
+		record := c.create(properties)
+		if _, there := record["cöuntersign_receipt"]; there {
+			t.Error("an image was made with a property that stands in the receipt's place")
+		}
+		if a := c.upload(record.id(), data); a.status != 204 {
+			t.Fatalf("upload answered %v, want 204", a)
+		}
+		openReceipt(t, c.show(record.id()))
 	})
 }
 

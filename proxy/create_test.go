@@ -35,6 +35,7 @@ func TestImagesBeginWithoutCountersignsProperties(t *testing.T) {
 	for _, test := range []struct{ token, sent, want string }{
 		{tokenA, `{"name": "x", "countersign_receipt": "copied", "size": 12345678901234567890, "countersign_certificate_uuid": null}`, `{"name":"x","size":12345678901234567890}`},
 		{tokenA, `{"COUNTERSIGN_x": "copied"}`, `{}`},
+		{tokenA, `{"cöuntersign_receipt": "", "Ｃountersign＿x": "", "countersign\u200b_x": "", "ñcountersign": ""}`, `{"ñcountersign":""}`},
 		{tokenA, `{"name": "x"}`, `{"name": "x"}`},
 		{tokenA, `{"countersign_receipt": "copied", "owner": "b"}`, `{"countersign_receipt": "copied", "owner": "b"}`},
 		{tokenB, `{"countersign_receipt": "copied", "owner": "A "}`, `{"owner":"A "}`},

@@ -164,10 +164,11 @@ func (p *Proxy) shutInner(r *http.Request, changes []change) error {
 // signature property. Databases compare names without regard to case.
 func isSignature(name string) bool { return among(name, signature.Properties) }
 
-// isCountersign reports whether a property is one of Countersign's own.
+// isCountersign reports whether a property is one of Countersign's own, or one
+// that would stand in its place.
 func isCountersign(name string) bool {
-	whose, _, named := strings.Cut(name, "_")
-	return named && strings.EqualFold(whose, "countersign")
+	_, begins := alike(name, "countersign_")
+	return begins
 }
 
 func isLocation(name string) bool {

@@ -52,7 +52,7 @@ func TestPatchOfGuardedProperties(t *testing.T) {
 		shut("a", status, "/img_signature", "x")
 	}
 	// Countersign's own word is nobody else's, at any time.
-	for _, path := range []string{"/countersign_receipt", "/ countersign_receipt", "/COUNTERSIGN_receipt", "/counter\u017fign_receipt", "/countersign_certificate_uuid", "/countersign_x", "/countersign_"} {
+	for _, path := range []string{"/countersign_receipt", "/ countersign_receipt", "/COUNTERSIGN_receipt", "/counter\u017fign_receipt", "/co\u00fcntersign\uff3freceipt", "/countersign_certificate_uuid", "/countersign_x", "/countersign_"} {
 		for _, status := range []string{"queued", "active"} {
 			shut("a", status, path, "x")
 			open("b", status, path, "x")

@@ -128,6 +128,32 @@ func TestAnImageWithoutRoomForAReceiptIsRefused(t *testing.T) {
 	}
 }
 
+// A database that compares names by their base letters has room for one of them.
+func TestAnImageWhoseReceiptWouldMeetItsLikeIsRefused(t *testing.T) {
+	data := random(t, 1000)
+	for name, refused := range map[string]bool{
+		"countersign_receipt":             false,
+		"countersign_receipts":            false,
+		"countersign":                     false,
+		"рецепт_рецепт_рецеп":             false,
+		"COUNTERSIGN_Receipt":             true,
+		"countersign_receipt ":            true,
+		"cöuntersign_re\u0327ceıpt":       true,
+		"\u200bｃountersign＿rece\u00adipt": true,
+		"c\x00ountersign_receipt":         true,
+		"cөuntersign_receipt":             false, // Cyrillic
+	} {
+		s := newStage(t)
+		properties := signed(t, data)
+		properties[name] = "x"
+		id := s.image("a", properties)
+		status, body := s.upload(id, tokenA, data, false)
+		if got := status == 400 && reason(body) == "property_invalid"; got != refused || !refused && status != 204 {
+			t.Errorf("upload into an image with %q = %d %s, want it refused: %v", name, status, body, refused)
+		}
+	}
+}
+
 func TestUploadsWaitForAGlanceThatTakesReceipts(t *testing.T) {
 	s := newStage(t)
 	deny := true

@@ -184,10 +184,19 @@ func (u *uploading) testimony(img Image, now time.Time) receipt.Receipt {
 	return r
 }
 
-// roomForReceipt is nil if Glance lets the image have one more property.
+// roomForReceipt is nil if Glance lets the image have one more property, and has
+// none that its database takes for the receipt.
 func (p *Proxy) roomForReceipt(img Image) error {
-	_, present := img.Properties[receipt.Property]
-	if p.keys() == nil || present || p.PropertyQuota < 0 || img.Extra < p.PropertyQuota {
+	if p.keys() == nil {
+		return nil
+	}
+	for name := range img.Properties {
+		if whole, _ := alike(name, receipt.Property); whole && name != receipt.Property {
+			return refusal(string(signature.CodePropertyInvalid), name,
+				"is a name that Glance's database may take for "+receipt.Property+", which then could not be written", "create a new image without it")
+		}
+	}
+	if _, present := img.Properties[receipt.Property]; present || p.PropertyQuota < 0 || img.Extra < p.PropertyQuota {
 		return nil
 	}
 	return refusal(codeTooManyProperties, receipt.Property,
