@@ -151,6 +151,13 @@ func (s *sink) answer(conn net.Conn, in *bufio.Reader, req *http.Request) bool {
 	switch {
 	case req.Header.Get("X-Auth-Token") == "":
 		return s.say(conn, req, "401 Unauthorized", []byte("no token"))
+	case what == "POST" && id == "":
+		io.Copy(io.Discard, req.Body)
+		created := s.create("service", nil, nil) // it is tried whether receipts can be written
+		s.mu.Lock()
+		img = s.images[created]
+		s.mu.Unlock()
+		return s.say(conn, req, "201 Created", s.show(img))
 	case img == nil:
 		return s.say(conn, req, "404 Not Found", []byte("no such image"))
 	case what == "GET":
