@@ -5,44 +5,9 @@ package e2e_test
 import (
 	"bytes"
 	"net/http"
-	"os"
-	"regexp"
 	"strings"
 	"testing"
 )
-
-// page is what docs/hosts.md shows, block by block; one that nobody has taken in
-// the end is one that no test runs.
-type page struct {
-	t      *testing.T
-	blocks []string
-}
-
-func newPage(t *testing.T) *page {
-	t.Helper()
-	text, err := os.ReadFile("../docs/hosts.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &page{t: t}
-	for _, found := range regexp.MustCompile("(?sm)^```([a-z]*)\n(.*?)^```$").FindAllSubmatch(text, -1) {
-		if language := string(found[1]); language != "haproxy" && language != "nginx" { // TestUploadsThroughALoadBalancer's
-			p.blocks = append(p.blocks, string(found[2]))
-		}
-	}
-	return p
-}
-
-// take is the next block, which has to begin with certain words.
-func (p *page) take(begin string) string {
-	p.t.Helper()
-	if len(p.blocks) == 0 || !strings.HasPrefix(p.blocks[0], begin) {
-		p.t.Fatalf("docs/hosts.md does not go on with a block that begins %q, but with %.60q", begin, p.blocks)
-	}
-	block := p.blocks[0]
-	p.blocks = p.blocks[1:]
-	return block
-}
 
 // TestTheHosts types docs/hosts.md, in order, on a host with a systemd of its
 // own, whose Glance is on another one; a region is theirs.
@@ -61,8 +26,8 @@ func TestTheHosts(t *testing.T) {
 	host.lead("keystone", strings.TrimSuffix(strings.TrimPrefix(openstack.Keystone, "http://"), "/v3"), strings.TrimSuffix(openstack.Keystone, "/v3"))
 	host.lead("barbican", strings.TrimPrefix(openstack.Barbican, "http://"), openstack.Barbican)
 
-	p := newPage(t)
-	p.take(" ") // the drawing
+	p := newPage(t, "docs/hosts.md", "ini", "nft") // HAProxy's and nginx' are TestUploadsThroughALoadBalancer's
+	p.take(" ")                                    // the drawing
 	host.write("policy.yaml", policy)
 	host.write("password", service.Password)
 	host.must(p.take("make build"))
@@ -194,7 +159,5 @@ func TestTheHosts(t *testing.T) {
 		return code == 0 && out == "OK"
 	})
 
-	if len(p.blocks) > 0 {
-		t.Errorf("docs/hosts.md has what no test runs:\n%s", strings.Join(p.blocks, "\n"))
-	}
+	p.end()
 }
