@@ -76,9 +76,13 @@ func certify(img Image, kind receipt.Kind, text string) []object {
 }
 
 // restore puts back what was set aside, on an image whose upload failed and left
-// it queued. If that fails, the next upload finds the property where it is.
+// it queued. If that fails, the next upload finds the property where it is. On an
+// image that another upload has made active this one has set it aside too late:
+// where that one has written its receipt, it puts back no more.
 func (p *Proxy) restore(ctx context.Context, u *uploading, img Image) {
-	if operations := putBack(img); operations != nil && img.Status == statusQueued {
+	_, settled := img.Properties[receipt.Property]
+	late := u.aside && img.Status == statusActive && settled
+	if operations := putBack(img); operations != nil && (img.Status == statusQueued || late) {
 		p.glance.patch(ctx, img.ID, u.who, operations...)
 	}
 }

@@ -80,6 +80,56 @@ func TestWhatWasSetAsideComesBackAfterAFailure(t *testing.T) {
 	}
 }
 
+// Two uploads are admitted while the image is queued, and one sets aside what the
+// other has put back.
+func TestWhatWasSetAsideTooLateComesBack(t *testing.T) {
+	s := newStage(t, withoutGlance)
+	data := random(t, 100_000)
+	id := s.image("a", signed(t, data))
+	first := true
+	s.glance.before = func(_ http.ResponseWriter, r *http.Request) bool {
+		if first && r.Method == "PATCH" {
+			first = false
+			if status, body := s.upload(id, tokenA, data, false); status != 204 {
+				t.Errorf("the other upload = %d %s, want 204", status, body)
+			}
+		}
+		return false
+	}
+	if status, body := s.upload(id, tokenA, data, false); status != 409 {
+		t.Errorf("upload = %d %s, want 409", status, body)
+	}
+	if certificate, setAside := s.state(id); !certificate || setAside {
+		t.Errorf("afterwards Glance has the certificate's id: %v, and it is aside: %v", certificate, setAside)
+	}
+	s.receipt(id)
+}
+
+// The other sets it aside before this one has seen that its receipt stays.
+func TestWhatIsSetAsideWhileAnUploadSettlesComesBack(t *testing.T) {
+	s := newStage(t, withoutGlance)
+	data := random(t, 100_000)
+	id := s.image("a", signed(t, data))
+	first := true
+	s.glance.before = func(_ http.ResponseWriter, r *http.Request) bool {
+		s.glance.mu.Lock()
+		defer s.glance.mu.Unlock()
+		img := s.glance.images[id]
+		if first && r.Method == "GET" && img["countersign_receipt"] != nil {
+			first = false
+			img[aside] = img[signature.PropertyCertificate]
+			delete(img, signature.PropertyCertificate)
+		}
+		return false
+	}
+	if status, body := s.upload(id, tokenA, data, false); status != 204 || first {
+		t.Errorf("upload = %d %s, want 204", status, body)
+	}
+	if certificate, setAside := s.state(id); !certificate || setAside {
+		t.Errorf("afterwards Glance has the certificate's id: %v, and it is aside: %v", certificate, setAside)
+	}
+}
+
 // A crash may leave an image in the middle; the next upload goes on from there,
 // also with a Countersign that lets Glance verify.
 func TestAnUploadGoesOnFromEitherState(t *testing.T) {

@@ -256,6 +256,7 @@ func (p *Proxy) report(ctx context.Context, u *uploading) (became string) {
 // whole one: then it is deactivated, with the caller's token, which its owner
 // can undo.
 func (p *Proxy) disown(ctx context.Context, u *uploading, img Image) (became string) {
+	p.restore(ctx, u, img)
 	if u.unanswered == 0 || img.Size > u.unanswered {
 		return cleanupLeft + statusActive
 	}

@@ -140,7 +140,7 @@ func (p *Proxy) attested(ctx context.Context, u *uploading, img Image) (bool, er
 		}
 		u.receipt = text
 	}
-	if img.Properties[receipt.Property] == u.receipt {
+	if img.Properties[receipt.Property] == u.receipt && (u.kind == receipt.Stage || putBack(img) == nil) {
 		return true, nil
 	}
 	return false, p.write(ctx, u, certify(img, u.kind, u.receipt)...)
