@@ -330,6 +330,54 @@ func TestMemoryDoesNotGrowWithTheImage(t *testing.T) {
 	}
 }
 
+// TestOnlyWhatIsJudgedIsRead: the kernel moves an upload that nobody judges, and
+// not one that somebody does, since a client on the same host could still change
+// that after it was hashed.
+func TestOnlyWhatIsJudgedIsRead(t *testing.T) {
+	const length = 64 << 20
+	const everybody = "rules: [{name: everybody, projects: all, unowned: true, mode: %q, signers: any}]"
+	c := login(t, "demo", "")
+	s := newSigner(t, time.Hour)
+	certificate := c.secret(s.certificate)
+	for _, test := range []struct {
+		policy string
+		judged bool
+	}{{fmt.Sprintf(everybody, "enforce"), true}, {fmt.Sprintf(everybody, "audit"), true}, {fmt.Sprintf(everybody, "off"), false}} {
+		for _, announced := range []int64{length, -1} {
+			const id = "6f4a1bf2-3c0d-4a5e-9e55-0a7c51b0f3d2"
+			properties, _ := signStream(s, newStream("", length), certificate)
+			record := map[string]any{"id": id, "owner": c.user.ProjectID, "status": "queued", "size": nil}
+			for name, value := range properties {
+				record[name] = value
+			}
+			p := startPlainProxy(t, server{"sink", "RegionOne"}, test.policy, "COUNTERSIGN_GLANCE_URL="+newSink(t, record).URL)
+			before := p.hasRead(t)
+			if status, body, err := c.at(p.url).put(id, newStream("", length), announced); status != http.StatusNoContent {
+				t.Fatalf("upload answered %d %s %v, want 204", status, body, err)
+			}
+			read := p.hasRead(t) - before
+			if test.judged && read < length || !test.judged && read > length/2 {
+				t.Errorf("policy %q, Content-Length %d: %d MiB of %d were read; judged: %v", test.policy, announced, read>>20, length>>20, test.judged)
+			}
+			p.stop(t)
+		}
+	}
+}
+
+// hasRead is how many bytes the proxy has read(2) so far.
+func (p *proxy) hasRead(t *testing.T) int64 {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", p.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var read int64
+	if n, err := fmt.Sscanf(string(text), "rchar: %d", &read); n != 1 {
+		t.Fatal(err)
+	}
+	return read
+}
+
 // TestOneCertificateIsFetchedOnce: uploads that arrive at once with the same
 // certificate share one question to the key manager, and later ones ask none.
 func TestOneCertificateIsFetchedOnce(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 // upload that Glance has not heard of yet is watched by nobody else.
 type body struct {
 	io.ReadCloser
+	conn     *upstream.Accepted // that it comes by; nil: the kernel moves nothing from there
 	control  *http.ResponseController
 	stall    time.Duration // zero: the client may take its time
 	expected bool          // the client waits for 100 Continue before it sends
@@ -30,7 +31,7 @@ type body struct {
 }
 
 func newBody(w http.ResponseWriter, r *http.Request, stall time.Duration) *body {
-	return &body{ReadCloser: r.Body, control: http.NewResponseController(w), stall: stall, expected: r.Header.Get("Expect") != ""}
+	return &body{ReadCloser: r.Body, conn: upstream.ConnOf(r.Context()), control: http.NewResponseController(w), stall: stall, expected: r.Header.Get("Expect") != ""}
 }
 
 // Read notes that the body ended, well or not. At a good end net/http itself
@@ -48,6 +49,9 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// Conn implements upstream.Movable, for bodies that nobody looks into.
+func (b *body) Conn() *upstream.Accepted { return b.conn }
 
 // extend sets the deadline for what the client sends next, not at every read.
 func (b *body) extend() {

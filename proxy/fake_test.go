@@ -430,7 +430,10 @@ func newStage(t testing.TB, change ...func(*proxy.Config)) *stage {
 		t.Fatal(err)
 	}
 	s.glance.forget()
-	s.server = httptest.NewServer(s.proxy)
+	s.server = httptest.NewUnstartedServer(s.proxy)
+	s.server.Listener = upstream.Listener{Listener: s.server.Listener}
+	s.server.Config.ConnContext = upstream.ConnContext
+	s.server.Start()
 	t.Cleanup(s.server.Close)
 	return s
 }

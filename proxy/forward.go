@@ -146,6 +146,14 @@ func (h *handing) Read(p []byte) (int, error) {
 	return h.Reader.Read(p)
 }
 
+// Conn implements upstream.Movable.
+func (h *handing) Conn() *upstream.Accepted {
+	if movable, able := h.Reader.(upstream.Movable); able {
+		return movable.Conn()
+	}
+	return nil
+}
+
 func (h *handing) end() { h.ended.Store(true) }
 
 // Close implements io.Closer. The client's body is the server's to close.

@@ -143,6 +143,7 @@ func serve(ctx context.Context, cfg config.Config, log zerolog.Logger) error {
 		MaxHeaderBytes:    64 << 10,
 		Protocols:         new(http.Protocols),
 		ErrorLog:          nil,
+		ConnContext:       upstream.ConnContext,
 	}
 	server.Protocols.SetHTTP1(true) // what Glance's clients speak; framing is understood in one dialect only
 	server.ErrorLog = newServerLog(log)
@@ -164,7 +165,7 @@ func serve(ctx context.Context, cfg config.Config, log zerolog.Logger) error {
 		if cfg.ServerTLS != nil {
 			failed <- server.ServeTLS(listener, "", "")
 		} else {
-			failed <- server.Serve(listener)
+			failed <- server.Serve(upstream.Listener{Listener: listener})
 		}
 	}()
 	select {

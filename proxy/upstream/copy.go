@@ -14,7 +14,8 @@ const (
 // Copy copies a stream until its end. It begins with a small buffer, takes a large
 // one while whole buffers are there to be read, and gives it back when they are
 // not: a slow stream holds little memory, and a fast one makes few system calls.
-// An io.WriterTo is asked to do it itself.
+// An io.WriterTo is asked to do it itself. While a Movable is fast the kernel moves
+// it, if it goes to where Send sends.
 func Copy(dst io.Writer, src io.Reader) (n int64, err error) {
 	if to, able := src.(io.WriterTo); able {
 		return to.WriteTo(dst)
@@ -26,15 +27,18 @@ func Copy(dst io.Writer, src io.Reader) (n int64, err error) {
 	}
 	buffer, count := small[:slow], 0
 	defer func() { Large.Give(buffer) }()
+	kernel := newMover(dst, src)
+	defer kernel.end()
 	for {
-		read, err := src.Read(buffer)
-		if read > 0 {
-			written, err := dst.Write(buffer[:read])
+		read, moved, err := kernel.read(buffer)
+		n += int64(moved)
+		if moved < read {
+			written, err := dst.Write(buffer[moved:read])
 			n += int64(written)
 			if err != nil {
 				return n, err
 			}
-			if written < read {
+			if written < read-moved {
 				return n, io.ErrShortWrite
 			}
 		}
@@ -53,6 +57,7 @@ func Copy(dst io.Writer, src io.Reader) (n int64, err error) {
 		case len(buffer) > slow && read <= slow:
 			if count++; count >= slack {
 				Large.Give(buffer)
+				kernel.end()
 				buffer, count = small[:slow], 0
 			}
 		default:

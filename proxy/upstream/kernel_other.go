@@ -2,7 +2,11 @@
 
 package upstream
 
-import "net"
+import (
+	"errors"
+	"net"
+	"syscall"
+)
 
 // Countersign is made for Linux. Elsewhere it builds, for those who write it.
 
@@ -11,3 +15,15 @@ func quiet(*net.TCPConn) bool { return true }
 func reserve(size int) []byte { return make([]byte, size) }
 
 func hollow([]byte) {}
+
+type pipe struct{}
+
+var errNowhere = errors.New("the kernel moves nothing")
+
+func newPipe() *pipe                                   { return nil }
+func (*pipe) close()                                   {}
+func (*pipe) fill(syscall.RawConn, int) (int, error)   { return 0, errNowhere }
+func (*pipe) drain(syscall.RawConn, int) error         { return errNowhere }
+func ahead(syscall.RawConn, []byte) error              { return errNowhere }
+func peek(syscall.RawConn, []byte) (int, error)        { return 0, errNowhere }
+func plain(net.Conn) (raw syscall.RawConn, plain bool) { return nil, false }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"syscall"
 	"time"
 )
 
@@ -21,6 +22,7 @@ import (
 // since it may be a verdict.
 func Send(conn net.Conn, req *http.Request, stall time.Duration) (short bool, err error) {
 	out := &sender{conn: conn, stall: stall, left: req.ContentLength}
+	out.socket, _ = plain(conn)
 	var text bytes.Buffer
 	if req.Body == nil || req.Body == http.NoBody {
 		if err := req.Write(&text); err != nil {
@@ -42,7 +44,7 @@ func Send(conn net.Conn, req *http.Request, stall time.Duration) (short bool, er
 	}
 	switch {
 	case out.left < 0:
-		return false, out.raw([]byte("0\r\n\r\n"))
+		return false, out.raw(append(out.head(0), "\r\n"...))
 	case out.left > 0:
 		return true, fmt.Errorf("the body is %d bytes shorter than was said", out.left)
 	}
@@ -75,11 +77,16 @@ func (u *unread) Close() error { return nil }
 
 // sender frames the data of a body.
 type sender struct {
-	conn  net.Conn
-	stall time.Duration
-	left  int64 // of a body with a length; negative: it goes in chunks
-	size  []byte
-	err   error // of the connection
+	conn   net.Conn
+	socket syscall.RawConn // nil: the kernel cannot move anything there
+	stall  time.Duration
+	left   int64 // of a body with a length; negative: it goes in chunks
+	open   bool  // the last chunk's data was moved, and the line not ended behind it
+	err    error // of the connection
+
+	line   []byte      // the last head
+	pieces [3][]byte   // what raw writes
+	all    net.Buffers // the same
 }
 
 // Write sends a piece of the body, as one chunk if it goes in chunks.
@@ -88,13 +95,12 @@ func (s *sender) Write(p []byte) (int, error) {
 	case len(p) == 0: // as a chunk it would be the last
 		return 0, nil
 	case s.left < 0:
-		s.size = append(strconv.AppendInt(s.size[:0], int64(len(p)), 16), "\r\n"...)
-		if err := s.raw(s.size, p, []byte("\r\n")); err != nil {
+		if err := s.raw(s.head(len(p)), p, crlf); err != nil {
 			return 0, err
 		}
 		return len(p), nil
 	case int64(len(p)) > s.left:
-		return 0, errors.New("the body is longer than was said")
+		return 0, errTooLong
 	}
 	if err := s.raw(p); err != nil {
 		return 0, err
@@ -103,12 +109,53 @@ func (s *sender) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// move is Write of n bytes that are in a pipe.
+func (s *sender) move(from *pipe, n int) error {
+	if s.left >= 0 && int64(n) > s.left {
+		return errTooLong
+	}
+	s.setDeadline()
+	if s.left < 0 {
+		if s.err = ahead(s.socket, s.head(n)); s.err != nil {
+			return s.err
+		}
+		s.open = true
+	} else {
+		s.left -= int64(n)
+	}
+	s.err = from.drain(s.socket, n)
+	return s.err
+}
+
+var (
+	crlf       = []byte("\r\n")
+	errTooLong = errors.New("the body is longer than was said")
+)
+
+// head is a chunk's, of n bytes; the last one's is of none.
+func (s *sender) head(n int) []byte {
+	s.line = s.line[:0]
+	if s.open {
+		s.line, s.open = append(s.line, crlf...), false
+	}
+	s.line = append(strconv.AppendInt(s.line, int64(n), 16), crlf...)
+	return s.line
+}
+
 // raw writes pieces with one system call.
 func (s *sender) raw(pieces ...[]byte) error {
+	s.setDeadline()
+	if len(pieces) == 1 {
+		_, s.err = s.conn.Write(pieces[0])
+		return s.err
+	}
+	s.all = s.pieces[:copy(s.pieces[:], pieces)]
+	_, s.err = s.all.WriteTo(s.conn)
+	return s.err
+}
+
+func (s *sender) setDeadline() {
 	if s.stall > 0 {
 		s.conn.SetWriteDeadline(time.Now().Add(s.stall))
 	}
-	all := net.Buffers(pieces)
-	_, s.err = all.WriteTo(s.conn)
-	return s.err
 }

@@ -4,7 +4,8 @@
 // It is http.Transport without what a proxy pays for and does not need: no
 // goroutines for a connection, so that a request costs no hand-over between
 // threads, and no wrapper around it, so that the kernel can move an answer's body
-// to the client by itself.
+// to the client by itself, and a request's body, which nobody judges, from the
+// client (Copy, for a client that Listener accepted).
 //
 // Why it is safe:
 //
@@ -23,7 +24,10 @@
 //     to forget.
 //   - Data that is moved by the kernel is never data that is judged: for a client
 //     on the same host could still change it. A signature.Reader has copied what it
-//     hands out.
+//     hands out, and is no Movable; only a body that nobody looks into is one.
+//   - A client's connection stays with net/http's server while the kernel moves what
+//     comes by it (see Listener). How much there is to a body, and where its chunks
+//     end, net/http says, and a fuzz test holds what is moved to what is copied.
 //
 // It refuses an answer whose head is larger than a megabyte, and one that switches
 // protocols. It knows no TLS, redirects, cookies, proxies or compression.

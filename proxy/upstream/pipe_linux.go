@@ -1,0 +1,131 @@
+package upstream
+
+import (
+	"net"
+	"sync/atomic"
+	"syscall"
+)
+
+const (
+	pipeSize  = 1 << 20 // bytes; what an unprivileged user may have (pipe-max-size)
+	pipesMost = 32      // at once, half of what such a user may have in all (pipe-user-pages-soft)
+)
+
+// pipe is where data waits that the kernel moves from one connection to another
+// (splice(2)). It is empty but within one move, and belongs to one goroutine.
+type pipe struct{ out, in int }
+
+var pipesLent atomic.Int32
+
+// newPipe returns an empty pipe, or nil if there is none to be had.
+func newPipe() *pipe {
+	var ends [2]int
+	if pipesLent.Add(1) > pipesMost || syscall.Pipe2(ends[:], syscall.O_CLOEXEC|syscall.O_NONBLOCK) != nil {
+		pipesLent.Add(-1)
+		return nil
+	}
+	// Refused, it stays smaller, and more calls are made.
+	_, _, _ = syscall.Syscall(syscall.SYS_FCNTL, uintptr(ends[0]), syscall.F_SETPIPE_SZ, pipeSize)
+	return &pipe{out: ends[0], in: ends[1]}
+}
+
+// close ends a pipe, with what may be in it.
+func (p *pipe) close() {
+	syscall.Close(p.out)
+	syscall.Close(p.in)
+	pipesLent.Add(-1)
+}
+
+// fill moves what has arrived on a connection into the empty pipe, at most so many
+// bytes, and waits for some. Zero is the connection's end.
+func (p *pipe) fill(from syscall.RawConn, most int) (n int, err error) {
+	var failed error
+	err = from.Read(func(fd uintptr) bool {
+		n, failed = splice(int(fd), p.in, most)
+		return failed != syscall.EAGAIN
+	})
+	return n, first(err, failed)
+}
+
+// drain moves n bytes out of the pipe to a connection. After an error some of them
+// may be left.
+func (p *pipe) drain(to syscall.RawConn, n int) error {
+	var failed error
+	err := to.Write(func(fd uintptr) bool {
+		for n > 0 {
+			var moved int
+			moved, failed = splice(p.out, int(fd), n)
+			if failed != nil {
+				return failed != syscall.EAGAIN
+			}
+			n -= moved
+		}
+		return true
+	})
+	return first(err, failed)
+}
+
+// splice returns 0 with an error.
+func splice(from, to, most int) (int, error) {
+	const flags = 0x1 | 0x2 // SPLICE_F_MOVE, SPLICE_F_NONBLOCK
+	for {
+		n, err := syscall.Splice(from, nil, to, nil, most, flags)
+		if err != syscall.EINTR {
+			return max(0, int(n)), err
+		}
+	}
+}
+
+// ahead writes to a connection what more is to follow at once, so that it need not
+// be a packet of its own.
+func ahead(to syscall.RawConn, text []byte) error {
+	var failed error
+	err := to.Write(func(fd uintptr) bool {
+		for len(text) > 0 {
+			var n int
+			n, failed = syscall.SendmsgN(int(fd), text, nil, nil, syscall.MSG_MORE|syscall.MSG_NOSIGNAL)
+			switch {
+			case failed == syscall.EINTR:
+				continue
+			case failed != nil:
+				return failed != syscall.EAGAIN
+			}
+			text = text[n:]
+		}
+		return true
+	})
+	return first(err, failed)
+}
+
+// peek copies what has arrived on a connection, and leaves it there. It waits for
+// some; zero is the connection's end.
+func peek(from syscall.RawConn, p []byte) (n int, err error) {
+	var failed error
+	err = from.Read(func(fd uintptr) bool {
+		for {
+			n, _, failed = syscall.Recvfrom(int(fd), p, syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+			if failed != syscall.EINTR {
+				return failed != syscall.EAGAIN
+			}
+		}
+	})
+	return max(0, n), first(err, failed)
+}
+
+// first is why a call ended: the waiting, or the call itself.
+func first(waiting, failed error) error {
+	if waiting != nil {
+		return waiting
+	}
+	return failed
+}
+
+// plain returns the connection's socket, for the calls above.
+func plain(c net.Conn) (syscall.RawConn, bool) {
+	tcp, is := c.(*net.TCPConn)
+	if !is {
+		return nil, false
+	}
+	raw, err := tcp.SyscallConn()
+	return raw, err == nil
+}
