@@ -85,7 +85,8 @@ func serve(ctx context.Context, cfg config.Config, log zerolog.Logger) error {
 	}
 	policies.measure(registry)
 	keys.measure(registry)
-	go keys.run(background, log) // ends with background
+	go giveMemoryBack(background) // ends with background
+	go keys.run(background, log)  // likewise
 	measureTLS(registry, &cfg)
 	receipts.measure(registry)
 	stopping := new(atomic.Bool)
