@@ -38,6 +38,7 @@ type Accepted struct {
 	*net.TCPConn
 	raw  syscall.RawConn
 	move atomic.Pointer[move] // while Copy reads
+	head int                  // the length of the last chunk's head, if it was looked for; belongs to who reads
 }
 
 type acceptedKey struct{}
@@ -151,7 +152,7 @@ func (c *Accepted) moveTo(m *move, most int) (int, error) {
 		return 0, io.EOF
 	}
 	m.rest = m.rest[n:]
-	m.failed = m.to.move(m.pipe, n)
+	m.failed = m.to.move(m.pipe, n, most)
 	return n, nil
 }
 
@@ -159,16 +160,35 @@ func (c *Accepted) moveTo(m *move, most int) (int, error) {
 const longestHead = 32
 
 // readHead reads no further than a chunk's head goes, if one is next, so that
-// net/http has read nothing ahead when it comes to the data.
+// net/http has read nothing ahead when it comes to the data. Heads are mostly as
+// long as the one before; after one that was not, the next is looked for.
 func (c *Accepted) readHead(p []byte) (int, error) {
-	seen, err := peek(c.raw, p[:longestHead])
-	if err != nil {
-		return 0, err
-	}
-	if bytes.HasPrefix(p[:seen], crlf) { // behind the chunk before
-		if end := bytes.IndexByte(p[len(crlf):seen], '\n'); end >= 0 {
-			p = p[:len(crlf)+end+1]
+	if c.head == 0 {
+		seen, err := peek(c.raw, p[:longestHead])
+		if err != nil {
+			return 0, err
 		}
+		c.head = headLength(p[:seen])
 	}
-	return c.TCPConn.Read(p)
+	if c.head == 0 {
+		return c.TCPConn.Read(p)
+	}
+	n, err := c.TCPConn.Read(p[:c.head])
+	if headLength(p[:n]) != c.head {
+		c.head = 0
+	}
+	return n, err
+}
+
+// headLength is that of the chunk's head with which p begins, with the end of the
+// line before, or 0.
+func headLength(p []byte) int {
+	if !bytes.HasPrefix(p, crlf) {
+		return 0
+	}
+	end := bytes.IndexByte(p[len(crlf):], '\n')
+	if end < 0 {
+		return 0
+	}
+	return len(crlf) + end + 1
 }
