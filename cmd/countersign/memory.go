@@ -7,12 +7,33 @@ import (
 	"time"
 )
 
-// giveMemoryBack gives the system back what a burst of requests has left, once it is
-// over. Go keeps such memory, and stacks as large as they have been, until garbage
-// is collected, which happens every two minutes where little is allocated.
-func giveMemoryBack(ctx context.Context) {
-	var lull lull
-	allocated := []gauges.Sample{{Name: "/gc/heap/allocs:bytes"}}
+// What counts as much, in bytes, and little.
+const (
+	// In a second of many small requests. What is alive is a few MiB, and as Go
+	// waits for as much garbage as that, it would collect dozens of times a second,
+	// a tenth of the processor.
+	muchGarbage = 32 << 20
+	// What may lie about meanwhile. More than that saved nothing.
+	mayLie = 16 << 20
+	// In a second in which nothing is hurried.
+	littleGarbage = 1 << 20
+	// Since the last collection, for one to be worth it once it is quiet.
+	worthwhile = 4 << 20
+	// How many follow one another then: each halves stacks that are too large.
+	collections = 3
+)
+
+// tendMemory lets garbage lie while there are many small requests, and gives the
+// system back what they, and uploads, have left, once they are over: Go keeps it, and
+// stacks as large as they have been, until garbage is collected, which happens every
+// two minutes where little is allocated. It ends with ctx.
+func tendMemory(ctx context.Context) {
+	t := tender{percent: 100}
+	if found := debug.SetGCPercent(t.percent); found != t.percent {
+		debug.SetGCPercent(found) // GOGC, an operator's
+		return
+	}
+	samples := []gauges.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"}}
 	for tick := time.NewTicker(time.Second); ; {
 		select {
 		case <-ctx.Done():
@@ -20,37 +41,43 @@ func giveMemoryBack(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		gauges.Read(allocated)
-		if lull.found(allocated[0].Value.Uint64()) {
+		gauges.Read(samples)
+		before := t.percent
+		collect := t.look(samples[0].Value.Uint64(), samples[1].Value.Uint64())
+		if t.percent != before { // stops the world for a moment
+			debug.SetGCPercent(t.percent)
+		}
+		if collect {
 			debug.FreeOSMemory()
 		}
 	}
 }
 
-const (
-	littleAllocation = 1 << 20 // bytes in a second; that long nothing need be hurried
-	muchAllocation   = 4 << 20 // bytes since the last time; worth a collection
-	collections      = 3       // each halves stacks that are too large
-)
-
-// lull finds when to collect garbage.
-type lull struct {
-	allocated, collected uint64 // bytes in all, at the last look and the last collection
+// tender looks once a second.
+type tender struct {
+	allocated, collected uint64 // bytes in all, at the last look, and when it last had garbage collected
 	due                  int
+	percent              int // as debug.SetGCPercent wants it
 }
 
-// found is told every second how many bytes have been allocated so far, and reports
-// whether garbage is to be collected.
-func (l *lull) found(allocated uint64) bool {
-	quiet := allocated-l.allocated < littleAllocation
-	l.allocated = allocated
-	if allocated-l.collected >= muchAllocation {
-		l.due = collections
+// look is told how many bytes have been allocated so far and how many are alive. It
+// changes percent, and reports whether garbage is to be collected now.
+func (t *tender) look(allocated, alive uint64) (collect bool) {
+	garbage := allocated - t.allocated
+	t.allocated = allocated
+	if allocated-t.collected >= worthwhile {
+		t.due = collections
 	}
-	if !quiet || l.due == 0 {
-		return false
+	switch {
+	case garbage >= muchGarbage:
+		t.percent = int(min(400, max(100, mayLie*100/max(1, alive))))
+	case garbage < littleGarbage:
+		t.percent = 100
+		if t.due > 0 {
+			t.due--
+			t.collected = allocated
+			return true
+		}
 	}
-	l.due--
-	l.collected = allocated
-	return true
+	return false
 }

@@ -60,7 +60,6 @@ func newLog(cfg config.Config) zerolog.Logger {
 // serve runs the proxy until ctx ends, and then as long as running uploads may
 // take to finish.
 func serve(ctx context.Context, cfg config.Config, log zerolog.Logger) error {
-	collectLess()
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 
@@ -85,8 +84,8 @@ func serve(ctx context.Context, cfg config.Config, log zerolog.Logger) error {
 	}
 	policies.measure(registry)
 	keys.measure(registry)
-	go giveMemoryBack(background) // ends with background
-	go keys.run(background, log)  // likewise
+	go tendMemory(background)    // ends with background
+	go keys.run(background, log) // likewise
 	measureTLS(registry, &cfg)
 	receipts.measure(registry)
 	stopping := new(atomic.Bool)
