@@ -350,7 +350,7 @@ func TestOnlyWhatIsJudgedIsRead(t *testing.T) {
 			for name, value := range properties {
 				record[name] = value
 			}
-			p := startPlainProxy(t, server{"sink", "RegionOne"}, test.policy, "COUNTERSIGN_GLANCE_URL="+newSink(t, record).URL)
+			p := startPlainProxy(t, server{name: "sink", region: "RegionOne"}, test.policy, "COUNTERSIGN_GLANCE_URL="+newSink(t, record).URL)
 			before := p.hasRead(t)
 			if status, body, err := c.at(p.url).put(id, newStream("", length), announced); status != http.StatusNoContent {
 				t.Fatalf("upload answered %d %s %v, want 204", status, body, err)

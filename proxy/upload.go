@@ -5,8 +5,10 @@ import (
 	"crypto/sha512"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"hash"
 	"net/http"
+	"runtime/debug"
 	"time"
 
 	"github.com/countersign/countersign/policy"
@@ -66,7 +68,9 @@ func (p *Proxy) take(w http.ResponseWriter, r *http.Request, kind receipt.Kind) 
 	p.running.Add(1)
 	defer p.running.Done()
 	defer p.Metrics.upload()()
-	u, err := p.admit(r, kind)
+	var u *uploading
+	var err error
+	elsewhere(func() { u, err = p.admit(r, kind) })
 	if err != nil {
 		p.refuse(w, r, err)
 		return
@@ -76,6 +80,27 @@ func (p *Proxy) take(w http.ResponseWriter, r *http.Request, kind receipt.Kind) 
 		r = r.WithContext(context.WithValue(r.Context(), uploadKey{}, u))
 	}
 	p.pass(w, r)
+}
+
+// elsewhere runs f on a stack of its own. To admit an upload takes more of a stack
+// than to wait for its end, and a stack that has grown stays so while it is in use:
+// the client's would be twice as large for as long as the upload lasts.
+func elsewhere(f func()) {
+	var panicked any
+	done := make(chan struct{})
+	go func() { // ends with f, which is waited for
+		defer close(done)
+		defer func() {
+			if panicked = recover(); panicked != nil && panicked != http.ErrAbortHandler {
+				panicked = fmt.Errorf("%v\n%s", panicked, debug.Stack())
+			}
+		}()
+		f()
+	}()
+	<-done
+	if panicked != nil {
+		panic(panicked) // on the stack where net/http expects it
+	}
 }
 
 // admit decides, before one byte of the body is read and before Glance hears of

@@ -12,22 +12,22 @@ import (
 const Tail = 16 << 10
 
 // room is what there is at least for a read, and bufferSize what a Reader
-// allocates: that, the tail, and some more, so that the tail is not moved at every
-// read of a source that trickles.
+// allocates: that and the tail. A source that trickles has the tail moved at every
+// read, which costs less than the memory that would spare it.
 const (
-	room       = 8 << 10
-	bufferSize = Tail + room + 4<<10
+	room       = 4 << 10
+	bufferSize = Tail + room
 )
 
 // How many reads in a row that fill the room show that the source is fast, and how
 // many that would have fitted into little that it is no longer.
 const (
-	full  = 2
+	full  = 4
 	slack = 8
 )
 
 // SmallBuffer is the size in bytes that a buffer must have at least to be of use
-// to a Reader, 28 KiB.
+// to a Reader, 20 KiB.
 const SmallBuffer = bufferSize
 
 // Buffers lends buffers, all of one size. upstream.Buffers are some.
@@ -72,7 +72,7 @@ type Judge interface {
 	Verify() error
 }
 
-// NewReader returns a Reader of src, which takes 28 KiB of memory however long
+// NewReader returns a Reader of src, which takes 20 KiB of memory however long
 // the data is. The Judge must be fresh and belongs to
 // the Reader until a Read has returned an error.
 func NewReader(src io.Reader, j Judge) *Reader {

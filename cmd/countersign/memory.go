@@ -5,6 +5,8 @@ import (
 	"runtime/debug"
 	gauges "runtime/metrics"
 	"time"
+
+	"github.com/countersign/countersign/proxy/upstream"
 )
 
 // What counts as much, in bytes, and little.
@@ -48,6 +50,8 @@ func tendMemory(ctx context.Context) {
 			debug.SetGCPercent(t.percent)
 		}
 		if collect {
+			upstream.Small.Trim()
+			upstream.Large.Trim()
 			debug.FreeOSMemory()
 		}
 	}

@@ -460,7 +460,7 @@ func (b *bench) idle(p *peer) error {
 			return fmt.Errorf("answered %d, %v", code, err)
 		}
 	}
-	time.Sleep(200 * time.Millisecond)
+	time.Sleep(4 * time.Second) // idle, that is
 	b.note(s("idle", p.name), float64(status(p.pids, "RssAnon")-before)/clients)
 	return nil
 }

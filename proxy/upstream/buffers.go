@@ -10,11 +10,11 @@ const (
 	// trials found nothing more to save, and a signature.Reader's tail.
 	LargeSize = 256<<10 + 16<<10
 
-	// SmallSize is the size of a small one, 28 KiB: what a signature.Reader needs.
-	SmallSize = 28 << 10
+	// SmallSize is the size of a small one, 20 KiB: what a signature.Reader needs.
+	SmallSize = 20 << 10
 )
 
-// Where buffers come from, 68 and 112 MiB at most.
+// Where buffers come from, 68 and 80 MiB at most.
 var (
 	Large = Buffers{Size: LargeSize, Most: 256}
 	Small = Buffers{Size: SmallSize, Most: 4096}
@@ -75,6 +75,17 @@ func (b *Buffers) Give(buffer []byte) {
 	}
 	hollow(buffer)
 	b.hollow = append(b.hollow, buffer)
+}
+
+// Trim gives back the memory behind the buffers that are not lent.
+func (b *Buffers) Trim() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, buffer := range b.ready {
+		hollow(buffer)
+	}
+	b.hollow = append(b.hollow, b.ready...)
+	b.ready = b.ready[:0]
 }
 
 // Lent returns how many buffers have been taken and not given back.
