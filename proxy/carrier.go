@@ -51,7 +51,9 @@ const answerBuffer = 1 << 10
 // RoundTrip implements http.RoundTripper. It may return while the body is still
 // being read, and whoever owns the body must then make its Read return.
 func (c *carrier) RoundTrip(req *http.Request) (*http.Response, error) {
-	conn, err := c.dial(req.Context())
+	var conn net.Conn
+	var err error
+	elsewhere(func() { conn, err = c.dial(req.Context()) })
 	if err != nil {
 		if req.Body != nil {
 			req.Body.Close()
