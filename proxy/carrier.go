@@ -44,8 +44,7 @@ type carrier struct {
 // no more.
 const answerGrace = 5 * time.Second
 
-// answerBuffer is the size of an answer to an upload, or more. While the upload
-// lasts it is held for nothing.
+// answerBuffer is the size of an answer to an upload, or more.
 const answerBuffer = 1 << 10
 
 // RoundTrip implements http.RoundTripper. It may return while the body is still
@@ -87,6 +86,7 @@ func (c *carrier) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 	}()
 
+	upstream.AwaitAnswer(conn)
 	answer, err := upstream.ReadAnswer(bufio.NewReaderSize(conn, answerBuffer), req)
 	if err != nil {
 		conn.Close()

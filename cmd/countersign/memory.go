@@ -9,19 +9,30 @@ import (
 	"github.com/countersign/countersign/proxy/upstream"
 )
 
-// What counts as much, in bytes, and little.
+// tending is how often memory is looked at.
+const tending = time.Second / 2
+
+// Bytes that are allocated between two looks.
 const (
-	// In a second of many small requests. What is alive is a few MiB, and as Go
-	// waits for as much garbage as that, it would collect dozens of times a second,
-	// a tenth of the processor.
-	muchGarbage = 32 << 20
-	// What may lie about meanwhile. More than that saved nothing.
-	mayLie = 16 << 20
-	// In a second in which nothing is hurried.
-	littleGarbage = 1 << 20
-	// Since the last collection, for one to be worth it once it is quiet.
+	// In a rush of small requests. What is alive is a few MiB, and as Go waits for
+	// as much garbage as that, it would collect dozens of times a second, a tenth of
+	// the processor.
+	rush = 16 << 20
+	// While nothing is hurried.
+	lull = 512 << 10
+	// Since the last collection, for one to be worth it in a lull.
 	worthwhile = 4 << 20
-	// How many follow one another then: each halves stacks that are too large.
+)
+
+const (
+	// calm is how much garbage may lie about as a rule, in percent of what is alive:
+	// half of what Go allows by itself, since uploads last long, and what was garbage
+	// when they began leaves holes between what they hold.
+	calm = 50
+	// mayLie is how many bytes may in a rush. More than that saved nothing.
+	mayLie = 16 << 20
+	// collections is how many follow one another in a lull: each halves stacks that
+	// are too large.
 	collections = 3
 )
 
@@ -30,13 +41,13 @@ const (
 // stacks as large as they have been, until garbage is collected, which happens every
 // two minutes where little is allocated. It ends with ctx.
 func tendMemory(ctx context.Context) {
-	t := tender{percent: 100}
-	if found := debug.SetGCPercent(t.percent); found != t.percent {
+	t := tender{percent: calm}
+	if found := debug.SetGCPercent(t.percent); found != 100 {
 		debug.SetGCPercent(found) // GOGC, an operator's
 		return
 	}
 	samples := []gauges.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"}}
-	for tick := time.NewTicker(time.Second); ; {
+	for tick := time.NewTicker(tending); ; {
 		select {
 		case <-ctx.Done():
 			tick.Stop()
@@ -57,7 +68,7 @@ func tendMemory(ctx context.Context) {
 	}
 }
 
-// tender looks once a second.
+// tender looks at every tending.
 type tender struct {
 	allocated, collected uint64 // bytes in all, at the last look, and when it last had garbage collected
 	due                  int
@@ -73,10 +84,10 @@ func (t *tender) look(allocated, alive uint64) (collect bool) {
 		t.due = collections
 	}
 	switch {
-	case garbage >= muchGarbage:
-		t.percent = int(min(400, max(100, mayLie*100/max(1, alive))))
-	case garbage < littleGarbage:
-		t.percent = 100
+	case garbage >= rush:
+		t.percent = int(min(400, max(calm, mayLie*100/max(1, alive))))
+	case garbage < lull:
+		t.percent = calm
 		if t.due > 0 {
 			t.due--
 			t.collected = allocated

@@ -268,3 +268,12 @@ func (b *body) end(whole bool) {
 	b.conn.in = nil
 	b.client.idle.put(b.conn, b.client.IdleTimeout, b.client.MaxIdle)
 }
+
+// AwaitAnswer waits until there is something to read on a connection, or until
+// nothing can come any more. It holds no memory meanwhile.
+func AwaitAnswer(conn net.Conn) {
+	if raw, able := plain(conn); able {
+		var one [1]byte
+		_, _ = peek(raw, one[:]) // who reads finds out why
+	}
+}
