@@ -149,7 +149,12 @@ func (g *glance) call(ctx context.Context, method, path string, who credentials,
 		return nil, noGlance(fmt.Errorf("%s %s: %w", method, path, err))
 	}
 	defer res.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
+	var text bytes.Buffer
+	if length := res.ContentLength; length > 0 && length <= maxAnswer {
+		text.Grow(int(length) + bytes.MinRead)
+	}
+	_, err = text.ReadFrom(io.LimitReader(res.Body, maxAnswer+1))
+	answer := text.Bytes()
 	switch {
 	case err != nil:
 		return nil, noGlance(fmt.Errorf("%s %s: %w", method, path, err))
@@ -179,29 +184,40 @@ func (g *glance) image(ctx context.Context, id string, who credentials, header h
 }
 
 func parseImage(data []byte) (Image, error) {
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(data, &members); err != nil {
+	var members map[string]any
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.UseNumber()
+	if err := decoder.Decode(&members); err != nil {
 		return Image{}, fmt.Errorf("image as Glance shows it: %w", err)
 	}
+	if _, err := decoder.Token(); err != io.EOF {
+		return Image{}, errors.New("image as Glance shows it: something follows it")
+	}
 	img := Image{Size: -1, Properties: make(map[string]string, len(members))}
-	for name, raw := range members {
-		var text *string
-		if json.Unmarshal(raw, &text) == nil && text != nil {
-			img.Properties[name] = *text
+	for name, value := range members {
+		if text, is := value.(string); is {
+			img.Properties[name] = text
 		}
 		if !slices.Contains(attributes, name) && !strings.HasPrefix(name, "os_glance") {
 			img.Extra++
 		}
 	}
-	if raw := members["size"]; raw != nil && string(raw) != "null" {
-		if err := json.Unmarshal(raw, &img.Size); err != nil {
+	switch size := members["size"].(type) {
+	case nil:
+	case json.Number:
+		var err error
+		if img.Size, err = size.Int64(); err != nil {
 			return Image{}, fmt.Errorf("image as Glance shows it: its size: %w", err)
 		}
+	default:
+		return Image{}, errors.New("image as Glance shows it: its size is no number")
 	}
-	if raw := members["protected"]; raw != nil {
-		if err := json.Unmarshal(raw, &img.Protected); err != nil {
-			return Image{}, fmt.Errorf("image as Glance shows it: its protection: %w", err)
-		}
+	switch protected := members["protected"].(type) {
+	case nil:
+	case bool:
+		img.Protected = protected
+	default:
+		return Image{}, errors.New("image as Glance shows it: its protection is neither true nor false")
 	}
 	img.ID, img.Status, img.Owner = img.Properties["id"], img.Properties["status"], img.Properties["owner"]
 	img.Visibility = policy.Visibility(img.Properties["visibility"])
