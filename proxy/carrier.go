@@ -131,7 +131,5 @@ func (c *carrier) send(req *http.Request, conn net.Conn) (short bool, err error)
 			short, err = true, fmt.Errorf("%w: %v\n%s", errPanic, found, debug.Stack())
 		}
 	}()
-	closing := *req
-	closing.Close = true
-	return upstream.Send(conn, &closing, c.stall)
+	return upstream.Send(conn, req, c.stall)
 }

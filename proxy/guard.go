@@ -67,7 +67,12 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	cut() // whatever Glance has not been sent by now, it never gets
 	body.stop()
+	return g.settle(req, u, body, dialled, answer, err)
+}
 
+// settle makes the image what it shall be after an upload. It was not dialled
+// where Glance was not asked for anything; the error is why it has not answered.
+func (g *guard) settle(req *http.Request, u *uploading, body *guarded, dialled bool, answer *http.Response, err error) (*http.Response, error) {
 	p, failure := g.proxy, body.failure()
 	u.event.answered = time.Now()
 	defer p.Metrics.settle()()

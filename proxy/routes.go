@@ -166,12 +166,16 @@ func (p *Proxy) routes() *mux.Router {
 // dispatch hands a request to the row that mux finds for it. What mux would note
 // in the context of two copies of the request is noted in its event.
 func (p *Proxy) dispatch(w http.ResponseWriter, r *http.Request) {
+	p.row(r).ServeHTTP(w, r)
+}
+
+func (p *Proxy) row(r *http.Request) http.Handler {
 	var found mux.RouteMatch
 	if !p.router.Match(r, &found) {
 		found.Handler = p.router.NotFoundHandler
 	}
 	eventOf(r.Context()).imageID = found.Vars["image"]
-	found.Handler.ServeHTTP(w, r)
+	return found.Handler
 }
 
 // serve runs a row's handler if the query is one that the row takes.
@@ -179,17 +183,28 @@ func (p *Proxy) serve(row route) http.Handler {
 	keys := strings.Fields(row.query)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		eventOf(r.Context()).route = row.template
-		if row.query != anyQuery && r.URL.RawQuery != "" {
-			for key := range r.URL.Query() {
-				if !slices.Contains(keys, key) {
-					p.refuse(w, r, refusal(codeQueryNotUnderstood, "", "this request takes no query parameter of that name",
-						"leave the query parameter out"))
-					return
-				}
-			}
+		if row.query != anyQuery && !onlyKeys(r, keys) {
+			p.refuse(w, r, errQueryNotUnderstood)
+			return
 		}
 		row.handler(p, w, r)
 	})
+}
+
+var errQueryNotUnderstood = refusal(codeQueryNotUnderstood, "", "this request takes no query parameter of that name",
+	"leave the query parameter out")
+
+// onlyKeys reports whether a request's query has no keys but these.
+func onlyKeys(r *http.Request, keys []string) bool {
+	if r.URL.RawQuery == "" {
+		return true
+	}
+	for key := range r.URL.Query() {
+		if !slices.Contains(keys, key) {
+			return false
+		}
+	}
+	return true
 }
 
 // wrongMethod answers requests to a path of the table with a method that is

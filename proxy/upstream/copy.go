@@ -20,6 +20,12 @@ func Copy(dst io.Writer, src io.Reader) (n int64, err error) {
 	if to, able := src.(io.WriterTo); able {
 		return to.WriteTo(dst)
 	}
+	return through(dst, src)
+}
+
+// through is Copy through a buffer. (On its own, so that an io.WriterTo does not
+// stand on what this takes of the stack, for as long as an upload lasts.)
+func through(dst io.Writer, src io.Reader) (n int64, err error) {
 	small := Small.Take()
 	defer func() { Small.Give(small) }()
 	if small == nil {

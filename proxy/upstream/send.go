@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// Send writes a request with a body of any length, which it does not close. What
+// Send writes a request with a body of any length, which it does not close, and
+// tells the server that it is the connection's last one. What
 // is read of the body is sent at once, whether it is much or little, so that a slow
 // client is no silence to the server. The server may take nothing for as long as
 // stall; zero: for ever.
@@ -23,20 +24,10 @@ import (
 func Send(conn net.Conn, req *http.Request, stall time.Duration) (short bool, err error) {
 	out := &sender{conn: conn, stall: stall, left: req.ContentLength}
 	out.socket, _ = plain(conn)
-	var text bytes.Buffer
-	if req.Body == nil || req.Body == http.NoBody {
-		if err := req.Write(&text); err != nil {
-			return false, err
-		}
-		return false, out.raw(text.Bytes())
-	}
 	if out.left == 0 {
 		out.left = -1 // a body of which nobody has said that it is empty
 	}
-	if err := writeHead(&text, req, out.left); err != nil {
-		return false, err
-	}
-	if err := out.raw(text.Bytes()); err != nil {
+	if err := out.begin(req); err != nil || req.Body == nil || req.Body == http.NoBody {
 		return false, err
 	}
 	if _, err := Copy(out, req.Body); err != nil {
@@ -53,10 +44,28 @@ func Send(conn net.Conn, req *http.Request, stall time.Duration) (short bool, er
 	return false, nil
 }
 
+// begin sends all of a request but its body.
+func (s *sender) begin(req *http.Request) error {
+	var text bytes.Buffer
+	if req.Body != nil && req.Body != http.NoBody {
+		if err := writeHead(&text, req, s.left); err != nil {
+			return err
+		}
+		return s.raw(text.Bytes())
+	}
+	last := *req
+	last.Close = true
+	if err := last.Write(&text); err != nil {
+		return err
+	}
+	return s.raw(text.Bytes())
+}
+
 // writeHead writes what net/http writes of a request before it asks the body for
 // its first byte. A negative length stands for chunks.
 func writeHead(to *bytes.Buffer, req *http.Request, length int64) error {
 	bare, body := *req, new(unread)
+	bare.Close = true
 	bare.Body, bare.GetBody, bare.ContentLength, bare.TransferEncoding, bare.Trailer = body, nil, length, nil, nil
 	if length < 0 {
 		bare.TransferEncoding = []string{"chunked"}

@@ -110,7 +110,7 @@ func TestSendWithoutBody(t *testing.T) {
 		req := request(t, "PUT", "/x", "")
 		req.Body = body
 		wire, short, err := sent(t, req)
-		if want := "PUT /x HTTP/1.1\r\nHost: server\r\nUser-Agent: Go-http-client/1.1\r\nContent-Length: 0\r\n\r\n"; string(wire) != want || short || err != nil {
+		if want := "PUT /x HTTP/1.1\r\nHost: server\r\nUser-Agent: Go-http-client/1.1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"; string(wire) != want || short || err != nil {
 			t.Errorf("wire = %q, %v, %v, want %q", wire, short, err, want)
 		}
 	}
