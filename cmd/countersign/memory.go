@@ -10,16 +10,16 @@ import (
 )
 
 // tending is how often memory is looked at.
-const tending = time.Second / 2
+const tending = time.Second / 10
 
 // Bytes that are allocated between two looks.
 const (
 	// In a rush of small requests. What is alive is a few MiB, and as Go waits for
 	// as much garbage as that, it would collect dozens of times a second, a tenth of
 	// the processor.
-	rush = 16 << 20
+	rush = 3 << 20
 	// While nothing is hurried.
-	lull = 512 << 10
+	lull = 100 << 10
 	// Since the last collection, for one to be worth it in a lull.
 	worthwhile = 4 << 20
 )
@@ -31,8 +31,9 @@ const (
 	calm = 50
 	// mayLie is how many bytes may in a rush. More than that saved nothing.
 	mayLie = 16 << 20
-	// collections is how many follow one another in a lull: each halves stacks that
-	// are too large.
+	// lasting is how many looks a lull must last, for garbage to be collected then, and
+	// collections how many times, if it goes on: each halves stacks that are too large.
+	lasting     = 5
 	collections = 3
 )
 
@@ -71,6 +72,7 @@ func tendMemory(ctx context.Context) {
 // tender looks at every tending.
 type tender struct {
 	allocated, collected uint64 // bytes in all, at the last look, and when it last had garbage collected
+	quiet                int    // looks that found a lull, in a row
 	due                  int
 	percent              int // as debug.SetGCPercent wants it
 }
@@ -83,12 +85,17 @@ func (t *tender) look(allocated, alive uint64) (collect bool) {
 	if allocated-t.collected >= worthwhile {
 		t.due = collections
 	}
+	if garbage >= lull {
+		t.quiet = 0
+	} else {
+		t.quiet++
+	}
 	switch {
 	case garbage >= rush:
 		t.percent = int(min(400, max(calm, mayLie*100/max(1, alive))))
-	case garbage < lull:
+	case t.quiet >= lasting:
 		t.percent = calm
-		if t.due > 0 {
+		if t.due > 0 && t.quiet%lasting == 0 {
 			t.due--
 			t.collected = allocated
 			return true
