@@ -49,7 +49,10 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	// makes of the data has still to be settled.
 	exchange, cut := context.WithCancel(context.WithoutCancel(req.Context()))
 	defer cut()
-	defer context.AfterFunc(req.Context(), func() { time.AfterFunc(g.proxy.SettleTimeout, cut) })()
+	late := time.AfterFunc(g.proxy.SettleTimeout, cut) // after the client has left
+	late.Stop()
+	defer late.Stop() // or it holds all of this for as long
+	defer context.AfterFunc(req.Context(), func() { late.Reset(g.proxy.SettleTimeout) })()
 	body := &guarded{reader: u.reader(bodyOf(req))}
 	defer body.stop()
 
