@@ -61,12 +61,17 @@ type event struct {
 type eventKey struct{}
 
 func eventOf(ctx context.Context) *event {
-	ev, _ := ctx.Value(eventKey{}).(*event)
-	if ev == nil {
-		ev = new(event) // a request that did not come through ServeHTTP
+	if ev, _ := ctx.Value(eventKey{}).(*event); ev != nil {
+		return ev
 	}
-	return ev
+	return newEvent() // a request that did not come through ServeHTTP
 }
+
+// newEvent is not made part of its callers, who would have room for an event on
+// their stacks.
+//
+//go:noinline
+func newEvent() *event { return new(event) }
 
 // begin gives a request its event and its id: the client's own where it is of
 // the usual form, else a new one. What it returns is a copy, ours to change.

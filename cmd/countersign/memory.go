@@ -31,6 +31,8 @@ const (
 	calm = 50
 	// mayLie is how many bytes may in a rush. More than that saved nothing.
 	mayLie = 16 << 20
+	// manyBodies are so many that what lies between what they hold counts for more.
+	manyBodies = 8
 	// lasting is how many looks a lull must last, for garbage to be collected then, and
 	// collections how many times, if it goes on: each halves stacks that are too large.
 	lasting     = 5
@@ -57,7 +59,7 @@ func tendMemory(ctx context.Context) {
 		}
 		gauges.Read(samples)
 		before := t.percent
-		collect := t.look(samples[0].Value.Uint64(), samples[1].Value.Uint64())
+		collect := t.look(samples[0].Value.Uint64(), samples[1].Value.Uint64(), upstream.Small.Lent())
 		if t.percent != before { // stops the world for a moment
 			debug.SetGCPercent(t.percent)
 		}
@@ -72,34 +74,42 @@ func tendMemory(ctx context.Context) {
 // tender looks at every tending.
 type tender struct {
 	allocated, collected uint64 // bytes in all, at the last look, and when it last had garbage collected
-	quiet                int    // looks that found a lull, in a row
+	hurried, quiet       int    // looks that found a rush, and a lull, in a row
 	due                  int
 	percent              int // as debug.SetGCPercent wants it
 }
 
-// look is told how many bytes have been allocated so far and how many are alive. It
-// changes percent, and reports whether garbage is to be collected now.
-func (t *tender) look(allocated, alive uint64) (collect bool) {
+// look is told how many bytes have been allocated so far, how many are alive, and how
+// many bodies are on their way. It changes percent, and reports whether garbage is to
+// be collected now.
+func (t *tender) look(allocated, alive uint64, bodies int) (collect bool) {
 	garbage := allocated - t.allocated
 	t.allocated = allocated
 	if allocated-t.collected >= worthwhile {
 		t.due = collections
 	}
+	t.hurried++
+	if garbage < rush {
+		t.hurried = 0
+	}
+	t.quiet++
 	if garbage >= lull {
 		t.quiet = 0
-	} else {
-		t.quiet++
 	}
 	switch {
-	case garbage >= rush:
-		t.percent = int(min(400, max(calm, mayLie*100/max(1, alive))))
-	case t.quiet >= lasting:
+	case bodies >= manyBodies:
 		t.percent = calm
-		if t.due > 0 && t.quiet%lasting == 0 {
-			t.due--
-			t.collected = allocated
-			return true
-		}
+	case t.hurried >= 2: // and not a start
+		t.percent = int(min(400, max(calm, mayLie*100/max(1, alive))))
 	}
-	return false
+	if t.quiet < lasting {
+		return false
+	}
+	t.percent = calm
+	if t.due == 0 || t.quiet%lasting != 0 {
+		return false
+	}
+	t.due--
+	t.collected = allocated
+	return true
 }
