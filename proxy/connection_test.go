@@ -2,9 +2,13 @@ package proxy_test
 
 import (
 	"bufio"
+	"bytes"
+	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -104,6 +108,38 @@ func TestPanicWhileSendingEndsOneUpload(t *testing.T) {
 		waitFor(t, func() bool { return s.glance.status(id) == "queued" })
 		if answer.Code != 502 || !strings.Contains(s.log.String(), "the reason") || strings.Contains(answer.Body.String(), "the reason") {
 			t.Errorf("with %s: answer = %d %s and the log is\n%s\nwant 502, and the reason in the log alone", token, answer.Code, answer.Body, s.log)
+		}
+	}
+}
+
+// ends ends the goroutine of whoever asks for a certificate, one way or another.
+type ends struct{ how func() }
+
+func (e ends) Certificate(context.Context, string, string, string) ([]byte, error) {
+	e.how()
+	return nil, nil
+}
+
+// An upload is admitted where no handler catches a panic either. Whatever ends
+// there without an answer admits nothing.
+func TestWhatEndsInAdmissionAdmitsNothing(t *testing.T) {
+	for name, how := range map[string]func(){"panic": func() { panic("the reason") }, "Goexit": runtime.Goexit} {
+		s := newStage(t, func(c *proxy.Config) { c.Certificates = ends{how} })
+		data := []byte("data")
+		id := s.image(strings.TrimPrefix(tokenA, "token-"), signed(t, data))
+		req := httptest.NewRequest("PUT", "/v2/images/"+id+"/file", bytes.NewReader(data))
+		req.Header.Set("X-Auth-Token", tokenA)
+		s.glance.forget()
+		func() {
+			defer func() {
+				if found := recover(); found == nil || name == "panic" && !strings.Contains(fmt.Sprint(found), "the reason") {
+					t.Errorf("%s: the handler panics with %v", name, found)
+				}
+			}()
+			s.proxy.ServeHTTP(httptest.NewRecorder(), req)
+		}()
+		if calls := s.glance.called("PUT"); s.glance.status(id) != "queued" || calls != 0 {
+			t.Errorf("%s: the image is %s, and Glance has seen %d uploads", name, s.glance.status(id), calls)
 		}
 	}
 }

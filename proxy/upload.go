@@ -86,16 +86,20 @@ func (p *Proxy) take(w http.ResponseWriter, r *http.Request, kind receipt.Kind) 
 // than to wait for its end, and a stack that has grown stays so while it is in use:
 // the client's would be twice as large for as long as the upload lasts.
 func elsewhere(f func()) {
-	var panicked any
+	var panicked any = errors.New("it did not come to its end") // runtime.Goexit
 	done := make(chan struct{})
 	go func() { // ends with f, which is waited for
 		defer close(done)
 		defer func() {
-			if panicked = recover(); panicked != nil && panicked != http.ErrAbortHandler {
-				panicked = fmt.Errorf("%v\n%s", panicked, debug.Stack())
+			if found := recover(); found != nil {
+				panicked = found
+				if found != http.ErrAbortHandler {
+					panicked = fmt.Errorf("%v\n%s", found, debug.Stack())
+				}
 			}
 		}()
 		f()
+		panicked = nil
 	}()
 	<-done
 	if panicked != nil {
