@@ -53,6 +53,9 @@ func (b *body) Read(p []byte) (int, error) {
 // Conn implements upstream.Movable, for bodies that nobody looks into.
 func (b *body) Conn() *upstream.Accepted { return b.conn }
 
+// Extend implements upstream.Movable.
+func (b *body) Extend() { b.extend() }
+
 // extend sets the deadline for what the client sends next, not at every read.
 func (b *body) extend() {
 	if b.stall <= 0 || b.ended.Load() {
@@ -96,7 +99,7 @@ func (p *Proxy) linger(w http.ResponseWriter, b *body) {
 		b.until(due) // for net/http, which reads a short body to its end
 		return
 	}
-	if b.control.Flush() != nil || b.until(due) != nil {
+	if b.until(due) != nil || b.control.Flush() != nil {
 		closeAfter(w)
 		return
 	}

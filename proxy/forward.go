@@ -134,7 +134,8 @@ func (p *Proxy) outgoing(r *http.Request) *handing {
 // reading when the handler is about to return, after which nobody may.
 type handing struct {
 	io.Reader
-	ended atomic.Bool
+	unseen bool // nobody judges it
+	ended  atomic.Bool
 }
 
 var errHandled = errors.New("the request has been answered")
@@ -146,12 +147,19 @@ func (h *handing) Read(p []byte) (int, error) {
 	return h.Reader.Read(p)
 }
 
-// Conn implements upstream.Movable.
+// Conn implements upstream.Movable, once guard has said that nobody looks into it.
 func (h *handing) Conn() *upstream.Accepted {
-	if movable, able := h.Reader.(upstream.Movable); able {
+	if movable, able := h.Reader.(upstream.Movable); able && h.unseen {
 		return movable.Conn()
 	}
 	return nil
+}
+
+// Extend implements upstream.Movable.
+func (h *handing) Extend() {
+	if movable, able := h.Reader.(upstream.Movable); able {
+		movable.Extend()
+	}
 }
 
 func (h *handing) end() { h.ended.Store(true) }

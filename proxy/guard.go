@@ -38,6 +38,9 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	u, judged := req.Context().Value(uploadKey{}).(*uploading)
 	switch {
 	case !judged && req.Body != nil:
+		if handed, is := req.Body.(*handing); is {
+			handed.unseen = true
+		}
 		return g.body.RoundTrip(req)
 	case !judged:
 		return g.next.RoundTrip(req)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"sync/atomic"
 	"syscall"
 )
@@ -65,21 +66,26 @@ type Movable interface {
 
 	// Conn returns the connection from which the body comes, or nil.
 	Conn() *Accepted
+
+	// Extend gives the client more time for what it sends next: the server has
+	// had some of it, within one Read.
+	Extend()
 }
 
 // mover reads for Copy.
 type mover struct {
-	src  io.Reader
-	from *Accepted // nil: the kernel moves nothing
-	to   *sender
-	pipe *pipe // while it does
+	src    io.Reader
+	from   *Accepted // nil: the kernel moves nothing
+	extend func()
+	to     *sender
+	pipe   *pipe // while it does
 }
 
 func newMover(dst io.Writer, src io.Reader) mover {
 	m := mover{src: src}
 	if movable, able := src.(Movable); able {
 		if to, able := dst.(*sender); able && to.socket != nil {
-			m.from, m.to = movable.Conn(), to
+			m.from, m.extend, m.to = movable.Conn(), movable.Extend, to
 		}
 	}
 	return m
@@ -95,10 +101,8 @@ func (m *mover) read(p []byte) (n, moved int, err error) {
 		n, err = m.src.Read(p)
 		return n, 0, err
 	}
-	move := &move{pipe: m.pipe, to: m.to, chunked: m.to.left < 0, rest: p}
-	m.from.move.Store(move)
-	n, err = m.src.Read(p)
-	m.from.move.Store(nil)
+	move := &move{pipe: m.pipe, to: m.to, extend: m.extend, chunked: m.to.left < 0, rest: p}
+	n, err = m.readAs(move, p)
 	switch moved = len(p) - len(move.rest); {
 	case move.failed != nil:
 		return n, n, move.failed
@@ -106,6 +110,14 @@ func (m *mover) read(p []byte) (n, moved int, err error) {
 		return n, n, errors.New("more of the body was moved than read")
 	}
 	return n, moved, err
+}
+
+// readAs is a Read during which the connection knows of move, and no longer,
+// however it ends: buffer and pipe are somebody else's afterwards.
+func (m *mover) readAs(move *move, p []byte) (int, error) {
+	m.from.move.Store(move)
+	defer m.from.move.Store(nil)
+	return m.src.Read(p)
 }
 
 // end ends what the kernel has for this.
@@ -120,7 +132,9 @@ func (m *mover) end() {
 type move struct {
 	pipe    *pipe // empty, unless failed
 	to      *sender
+	extend  func()
 	chunked bool
+	headed  bool   // a chunk's head has been looked for
 	rest    []byte // of the buffer, behind what was moved
 	failed  error  // sending what was read
 }
@@ -133,7 +147,8 @@ func (c *Accepted) Read(p []byte) (int, error) {
 		return c.TCPConn.Read(p)
 	case len(m.rest) > 0 && &p[0] == &m.rest[0]:
 		return c.moveTo(m, len(p))
-	case m.chunked && len(p) > longestHead:
+	case m.chunked && !m.headed && len(p) > longestHead:
+		m.headed = true // it comes first, if at all; data may look like one
 		return c.readHead(p)
 	}
 	return c.TCPConn.Read(p)
@@ -144,7 +159,7 @@ func (c *Accepted) Read(p []byte) (int, error) {
 func (c *Accepted) moveTo(m *move, most int) (int, error) {
 	n, err := m.pipe.fill(c.raw, most)
 	switch {
-	case err == syscall.EINVAL || err == syscall.ENOSYS: // a kernel that cannot
+	case slices.Contains(cannot, err):
 		return c.TCPConn.Read(m.rest[:most])
 	case err != nil:
 		return 0, err
@@ -152,9 +167,14 @@ func (c *Accepted) moveTo(m *move, most int) (int, error) {
 		return 0, io.EOF
 	}
 	m.rest = m.rest[n:]
-	m.failed = m.to.move(m.pipe, n, most)
+	if m.failed = m.to.move(m.pipe, n, most); m.failed == nil {
+		m.extend()
+	}
 	return n, nil
 }
+
+// cannot are what a kernel says that moves nothing, or may not.
+var cannot = []error{syscall.EINVAL, syscall.ENOSYS, syscall.EPERM, syscall.EACCES}
 
 // longestHead is how far a chunk's head is looked for, in bytes.
 const longestHead = 32

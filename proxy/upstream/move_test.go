@@ -25,6 +25,8 @@ type watched struct {
 	conn  *upstream.Accepted
 	moved atomic.Int64
 	hide  bool
+
+	extended atomic.Int64
 }
 
 func (w *watched) Conn() *upstream.Accepted {
@@ -33,6 +35,8 @@ func (w *watched) Conn() *upstream.Accepted {
 	}
 	return w.conn
 }
+
+func (w *watched) Extend() { w.extended.Add(1) }
 
 func (w *watched) Close() error { return nil }
 
@@ -55,6 +59,8 @@ type front struct {
 	seen    chan string
 	moved   atomic.Int64
 	hide    bool
+
+	extended atomic.Int64
 
 	answered bool // the server answers
 }
@@ -82,6 +88,7 @@ func newFront(t testing.TB, dial func() (net.Conn, error)) *front {
 			upstream.ReadAnswer(bufio.NewReader(conn), out)
 		}
 		f.moved.Add(body.moved.Load())
+		f.extended.Add(body.extended.Load())
 		f.seen <- r.Method + " " + r.URL.Path
 		io.Copy(io.Discard, r.Body)
 		if err != nil {
@@ -184,6 +191,8 @@ func TestMove(t *testing.T) {
 						switch moved := f.moved.Load(); {
 						case !hide && moved < test.least:
 							t.Errorf("the kernel moved %d bytes, want %d at least", moved, test.least)
+						case moved > 0 && f.extended.Load() == 0:
+							t.Error("the client got no more time while the server was given what it had sent")
 						case hide && moved != 0:
 							t.Errorf("the kernel moved %d bytes of a body that cannot be moved", moved)
 						}
@@ -287,6 +296,7 @@ func FuzzMove(f *testing.F) {
 	f.Add(framed("/x", noise(60_000), []int{30_000}), uint16(9000))
 	f.Add(framed("/x", noise(60_000), nil), uint16(9000))
 	f.Add(append(framed("/x", noise(50_000), []int{20_000, 1}), framed("/y", noise(20_000), nil)...), uint16(65535))
+	f.Add(framed("/x", bytes.Repeat([]byte("\r\n\n"), 20_000), []int{20_000, 3000}), uint16(9000))
 	f.Add([]byte("PUT /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n8000;x=y\r\n"+strings.Repeat("x", 0x8000)+"\r\n0\r\nTrailer: x\r\n\r\n"), uint16(1000))
 	f.Add([]byte("PUT /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n8000\n"+strings.Repeat("x", 0x8000)+"\r\n9000\r\n"), uint16(40_000))
 	f.Fuzz(func(t *testing.T, text []byte, piece uint16) {
