@@ -137,10 +137,10 @@ func TestMove(t *testing.T) {
 		sizes []int
 		least int64 // that the kernel moves
 	}{
-		{"length", nil, 1 << 20},
-		{"chunks of 64 KiB", []int{64 << 10}, 1 << 20},
-		{"chunks of a megabyte", []int{1 << 20}, 1 << 20},
-		{"one chunk", []int{len(data)}, 1 << 20},
+		{"length", nil, 1 << 18},
+		{"chunks of 64 KiB", []int{64 << 10}, 1 << 18},
+		{"chunks of a megabyte", []int{1 << 20}, 1 << 18},
+		{"one chunk", []int{len(data)}, 1 << 18},
 		{"large and tiny chunks", []int{100_000, 1, 70_000, 2, 3}, 1},
 		{"small chunks", []int{4096, 4095, 1, 8192}, 0},
 	} {
