@@ -460,9 +460,21 @@ func (b *bench) idle(p *peer) error {
 			return fmt.Errorf("answered %d, %v", code, err)
 		}
 	}
-	time.Sleep(4 * time.Second) // idle, that is
-	b.note(s("idle", p.name), float64(status(p.pids, "RssAnon")-before)/clients)
+	b.note(s("idle", p.name), float64(atRest(p)-before)/clients)
 	return nil
+}
+
+// atRest is what a proxy holds, in KiB, once it gives nothing back any more: some do
+// so a while after the last request, and clients are idle only then.
+func atRest(p *peer) int64 {
+	least, begun := status(p.pids, "RssAnon"), time.Now()
+	for since := begun; time.Since(since) < 2*time.Second && time.Since(begun) < 10*time.Second; {
+		time.Sleep(50 * time.Millisecond) // and looked at again
+		if now := status(p.pids, "RssAnon"); now < least-least/100 {
+			least, since = now, time.Now()
+		}
+	}
+	return least
 }
 
 // peak is the most memory that is held in an upload, by its size. How large the
