@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"io"
 	"net"
 	"sync/atomic"
 	"syscall"
@@ -55,8 +56,12 @@ func (p *pipe) drain(to syscall.RawConn, n int) error {
 		for n > 0 {
 			var moved int
 			moved, failed = splice(p.out, int(fd), n)
-			if failed != nil {
+			switch {
+			case failed != nil:
 				return failed != syscall.EAGAIN
+			case moved == 0: // or it would be asked for ever
+				failed = io.ErrUnexpectedEOF
+				return true
 			}
 			n -= moved
 		}
