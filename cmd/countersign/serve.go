@@ -231,7 +231,11 @@ type glanceDialer struct{ cfg *config.Config }
 const dialTimeout = 10 * time.Second
 
 func (d glanceDialer) plain(ctx context.Context, network, address string) (net.Conn, error) {
-	return (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext(ctx, network, address)
+	conn, err := (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext(ctx, network, address)
+	if err == nil {
+		upstream.Unpace(conn)
+	}
+	return conn, err
 }
 
 func (d glanceDialer) secure(ctx context.Context, network, address string) (net.Conn, error) {

@@ -18,12 +18,15 @@ func hollow([]byte) {}
 
 type pipe struct{}
 
+const pipeSize = 0
+
 var errNowhere = errors.New("the kernel moves nothing")
 
 func newPipe() *pipe                                   { return nil }
 func (*pipe) close()                                   {}
-func (*pipe) fill(syscall.RawConn, int) (int, error)   { return 0, errNowhere }
+func (*pipe) fill(*gatherer, int) (int, error)         { return 0, errNowhere }
 func (*pipe) drain(syscall.RawConn, int) error         { return errNowhere }
-func ahead(syscall.RawConn, []byte) error              { return errNowhere }
+func setLowWater(syscall.RawConn, int)                 {}
+func unpace(syscall.RawConn)                           {}
 func peek(syscall.RawConn, []byte) (int, error)        { return 0, errNowhere }
 func plain(net.Conn) (raw syscall.RawConn, plain bool) { return nil, false }

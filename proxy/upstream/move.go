@@ -1,12 +1,12 @@
 package upstream
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
 	"net"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"syscall"
 )
@@ -19,8 +19,9 @@ import (
 // into a buffer, net/http checks that much may be read, and hands that very buffer
 // down to the connection, which moves as many bytes as it was to read and says so.
 // The buffer stays as it was. So net/http counts what it would have counted, and
-// frames what it would have framed. Where it reads ahead, or into another buffer, it
-// gets the bytes themselves, and so does Copy.
+// frames what it would have framed. Where it reads into another buffer, it gets the
+// bytes themselves, and so does Copy. Only a body with a length is moved: between
+// chunks there are heads to be read, each of which would cost as much as copying.
 type Listener struct{ net.Listener }
 
 // Accept implements net.Listener.
@@ -28,18 +29,25 @@ func (l Listener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if tcp, is := conn.(*net.TCPConn); is && err == nil {
 		if raw, able := plain(tcp); able {
-			return &Accepted{TCPConn: tcp, raw: raw}, nil
+			Unpace(tcp)
+			return &Accepted{TCPConn: tcp, gather: gatherer{raw: raw}}, nil
 		}
 	}
 	return conn, err
 }
 
-// Accepted is a client's connection.
+// Accepted is a client's connection. While its reads are filled, one after the
+// other, it reads ahead: what frames a body reads line by line and chunk by chunk.
 type Accepted struct {
 	*net.TCPConn
-	raw  syscall.RawConn
-	move atomic.Pointer[move] // while Copy reads
-	head int                  // the length of the last chunk's head, if it was looked for; belongs to who reads
+	gather gatherer
+	move   atomic.Pointer[move] // while Copy reads
+
+	mu       sync.Mutex // guards what follows; held while reading
+	buffer   []byte     // large, while it reads ahead
+	from, to int        // what of the buffer was read ahead
+	filled   int        // reads in a row that were
+	scarce   int        // reads ahead in a row that got little
 }
 
 type acceptedKey struct{}
@@ -84,7 +92,7 @@ type mover struct {
 func newMover(dst io.Writer, src io.Reader) mover {
 	m := mover{src: src}
 	if movable, able := src.(Movable); able {
-		if to, able := dst.(*sender); able && to.socket != nil {
+		if to, able := dst.(*sender); able && to.socket != nil && to.left >= 0 {
 			m.from, m.extend, m.to = movable.Conn(), movable.Extend, to
 		}
 	}
@@ -101,7 +109,7 @@ func (m *mover) read(p []byte) (n, moved int, err error) {
 		n, err = m.src.Read(p)
 		return n, 0, err
 	}
-	move := &move{pipe: m.pipe, to: m.to, extend: m.extend, chunked: m.to.left < 0, rest: p}
+	move := &move{pipe: m.pipe, to: m.to, extend: m.extend, rest: p}
 	n, err = m.readAs(move, p)
 	switch moved = len(p) - len(move.rest); {
 	case move.failed != nil:
@@ -130,36 +138,30 @@ func (m *mover) end() {
 
 // move is a Read that the kernel may do.
 type move struct {
-	pipe    *pipe // empty, unless failed
-	to      *sender
-	extend  func()
-	chunked bool
-	headed  bool   // a chunk's head has been looked for
-	rest    []byte // of the buffer, behind what was moved
-	failed  error  // sending what was read
+	pipe   *pipe // empty, unless failed
+	to     *sender
+	extend func()
+	rest   []byte // of the buffer, behind what was moved
+	failed error  // sending what was read
 }
 
 // Read implements net.Conn.
 func (c *Accepted) Read(p []byte) (int, error) {
-	m := c.move.Load()
-	switch {
-	case m == nil || len(p) == 0 || m.failed != nil:
-		return c.TCPConn.Read(p)
-	case len(m.rest) > 0 && &p[0] == &m.rest[0]:
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if m := c.move.Load(); m != nil && m.failed == nil && c.from == c.to && len(p) > 0 && len(m.rest) > 0 && &p[0] == &m.rest[0] {
 		return c.moveTo(m, len(p))
-	case m.chunked && !m.headed && len(p) > longestHead:
-		m.headed = true // it comes first, if at all; data may look like one
-		return c.readHead(p)
 	}
-	return c.TCPConn.Read(p)
+	return c.readAhead(p)
 }
 
 // moveTo moves what is there to the server. What cannot be sent is lost, but has
 // been read: the client is at the place in its body where net/http thinks it is.
 func (c *Accepted) moveTo(m *move, most int) (int, error) {
-	n, err := m.pipe.fill(c.raw, most)
+	n, err := m.pipe.fill(&c.gather, most)
 	switch {
 	case slices.Contains(cannot, err):
+		c.gather.attend()
 		return c.TCPConn.Read(m.rest[:most])
 	case err != nil:
 		return 0, err
@@ -167,7 +169,7 @@ func (c *Accepted) moveTo(m *move, most int) (int, error) {
 		return 0, io.EOF
 	}
 	m.rest = m.rest[n:]
-	if m.failed = m.to.move(m.pipe, n, most); m.failed == nil {
+	if m.failed = m.to.move(m.pipe, n); m.failed == nil {
 		m.extend()
 	}
 	return n, nil
@@ -176,39 +178,91 @@ func (c *Accepted) moveTo(m *move, most int) (int, error) {
 // cannot are what a kernel says that moves nothing, or may not.
 var cannot = []error{syscall.EINVAL, syscall.ENOSYS, syscall.EPERM, syscall.EACCES}
 
-// longestHead is how far a chunk's head is looked for, in bytes.
-const longestHead = 32
+// A connection reads ahead after so many reads in a row that were filled, and that
+// were of fewer bytes than are worth copying once more.
+const (
+	eager = 8
+	worth = 128 << 10
+)
 
-// readHead reads no further than a chunk's head goes, if one is next, so that
-// net/http has read nothing ahead when it comes to the data. Heads are mostly as
-// long as the one before; after one that was not, the next is looked for.
-func (c *Accepted) readHead(p []byte) (int, error) {
-	if c.head == 0 {
-		seen, err := peek(c.raw, p[:longestHead])
-		if err != nil {
+// readAhead is Read by way of the buffer, if there is one.
+func (c *Accepted) readAhead(p []byte) (int, error) {
+	if c.from == c.to {
+		c.gather.attend()
+	}
+	if c.from == c.to && (c.buffer == nil || len(p) >= len(c.buffer) || c.scarce >= slack) {
+		c.giveBack()
+		n, err := c.TCPConn.Read(p)
+		if c.filled++; n < len(p) || len(p) < slow/2 || len(p) >= worth {
+			c.filled = 0
+		}
+		if c.filled >= eager && err == nil {
+			c.buffer, c.filled = Large.Take(), 0
+		}
+		return n, err
+	}
+	if c.from == c.to {
+		n, err := c.TCPConn.Read(c.buffer)
+		c.from, c.to = 0, n
+		if c.scarce++; n > slow {
+			c.scarce = 0
+		}
+		if n == 0 {
 			return 0, err
 		}
-		c.head = headLength(p[:seen])
 	}
-	if c.head == 0 {
-		return c.TCPConn.Read(p)
-	}
-	n, err := c.TCPConn.Read(p[:c.head])
-	if headLength(p[:n]) != c.head {
-		c.head = 0
-	}
-	return n, err
+	n := copy(p, c.buffer[c.from:c.to])
+	c.from += n
+	return n, nil
 }
 
-// headLength is that of the chunk's head with which p begins, with the end of the
-// line before, or 0.
-func headLength(p []byte) int {
-	if !bytes.HasPrefix(p, crlf) {
-		return 0
+// ReadFrom implements io.ReaderFrom. What comes from a TCP connection, up to a
+// length, is moved by the kernel, as net.TCPConn does it, but more at a time.
+func (c *Accepted) ReadFrom(src io.Reader) (moved int64, err error) {
+	limited, is := src.(*io.LimitedReader)
+	if !is {
+		return c.TCPConn.ReadFrom(src)
 	}
-	end := bytes.IndexByte(p[len(crlf):], '\n')
-	if end < 0 {
-		return 0
+	tcp, is := limited.R.(*net.TCPConn)
+	if !is {
+		return c.TCPConn.ReadFrom(src)
 	}
-	return len(crlf) + end + 1
+	raw, able := plain(tcp)
+	pipe := newPipe()
+	if !able || pipe == nil {
+		return c.TCPConn.ReadFrom(src)
+	}
+	defer pipe.close()
+	from := gatherer{raw: raw}
+	defer from.end()
+	for limited.N > 0 {
+		n, err := pipe.fill(&from, int(min(limited.N, pipeSize)))
+		switch {
+		case moved == 0 && slices.Contains(cannot, err):
+			return c.TCPConn.ReadFrom(src)
+		case err != nil || n == 0:
+			return moved, err
+		}
+		limited.N -= int64(n)
+		if err := pipe.drain(c.gather.raw, n); err != nil {
+			return moved, err
+		}
+		moved += int64(n)
+	}
+	return moved, nil
+}
+
+func (c *Accepted) giveBack() {
+	Large.Give(c.buffer)
+	c.buffer, c.scarce = nil, 0
+}
+
+// Close implements net.Conn. What was read ahead is lost.
+func (c *Accepted) Close() error {
+	err := c.TCPConn.Close() // ends a Read
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.from, c.to = 0, 0
+	c.giveBack()
+	return err
 }

@@ -53,25 +53,29 @@ func (w *watched) Read(p []byte) (int, error) {
 }
 
 // front is a server that sends the bodies it is sent to another one, by Send, and
-// answers with what Send said. Its requests are noted.
+// answers with what Send said. Its requests are noted. A plain one has net/http's
+// connections, by which nothing is moved or read ahead.
 type front struct {
-	address string
-	seen    chan string
-	moved   atomic.Int64
-	hide    bool
-
-	extended atomic.Int64
-
+	address  string
+	seen     chan sight
+	hide     bool
 	answered bool // the server answers
 }
 
-func newFront(t testing.TB, dial func() (net.Conn, error)) *front {
+// sight is a request that a front has seen: how many bytes of its body were moved,
+// and how often its client got more time.
+type sight struct {
+	what            string
+	moved, extended int64
+}
+
+func newFront(t testing.TB, plain bool, dial func() (net.Conn, error)) *front {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &front{address: listener.Addr().String(), seen: make(chan string, 10)}
+	f := &front{address: listener.Addr().String(), seen: make(chan sight, 10)}
 	server := &http.Server{ConnContext: upstream.ConnContext, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		http.NewResponseController(w).EnableFullDuplex()
 		conn, err := dial()
@@ -87,9 +91,7 @@ func newFront(t testing.TB, dial func() (net.Conn, error)) *front {
 		if f.answered && err == nil {
 			upstream.ReadAnswer(bufio.NewReader(conn), out)
 		}
-		f.moved.Add(body.moved.Load())
-		f.extended.Add(body.extended.Load())
-		f.seen <- r.Method + " " + r.URL.Path
+		f.seen <- sight{r.Method + " " + r.URL.Path, body.moved.Load(), body.extended.Load()}
 		io.Copy(io.Discard, r.Body)
 		if err != nil {
 			w.Header().Set("Error", err.Error())
@@ -97,7 +99,10 @@ func newFront(t testing.TB, dial func() (net.Conn, error)) *front {
 		}
 		fmt.Fprintf(w, "%v %v", short, err != nil)
 	})}
-	go server.Serve(upstream.Listener{Listener: listener}) // ends with the test
+	if !plain {
+		listener = upstream.Listener{Listener: listener}
+	}
+	go server.Serve(listener) // ends with the test
 	t.Cleanup(func() { server.Close() })
 	return f
 }
@@ -128,8 +133,8 @@ func noise(size int) []byte {
 	return data
 }
 
-// What the kernel moves arrives as it was sent, and the client's connection goes
-// on behind it.
+// What the kernel moves, or was read ahead, arrives as it was sent, and the client's
+// connection goes on behind it. Of chunks nothing is moved.
 func TestMove(t *testing.T) {
 	data := noise(3<<20 + 77)
 	for _, test := range []struct {
@@ -138,10 +143,10 @@ func TestMove(t *testing.T) {
 		least int64 // that the kernel moves
 	}{
 		{"length", nil, 1 << 18},
-		{"chunks of 64 KiB", []int{64 << 10}, 1 << 18},
-		{"chunks of a megabyte", []int{1 << 20}, 1 << 18},
-		{"one chunk", []int{len(data)}, 1 << 18},
-		{"large and tiny chunks", []int{100_000, 1, 70_000, 2, 3}, 1},
+		{"chunks of 64 KiB", []int{64 << 10}, 0},
+		{"chunks of a megabyte", []int{1 << 20}, 0},
+		{"one chunk", []int{len(data)}, 0},
+		{"large and tiny chunks", []int{100_000, 1, 70_000, 2, 3}, 0},
 		{"small chunks", []int{4096, 4095, 1, 8192}, 0},
 	} {
 		for _, hide := range []bool{false, true} {
@@ -163,7 +168,7 @@ func TestMove(t *testing.T) {
 					}
 					got <- request{r.URL.Path, body}
 				}))
-				f := newFront(t, func() (net.Conn, error) { return net.Dial("tcp", listener.Addr().String()) })
+				f := newFront(t, false, func() (net.Conn, error) { return net.Dial("tcp", listener.Addr().String()) })
 				f.hide, f.answered = hide, true
 				client, err := net.Dial("tcp", f.address)
 				if err != nil {
@@ -187,16 +192,24 @@ func TestMove(t *testing.T) {
 					if r := <-got; r.path != want.path || !bytes.Equal(r.body, want.body) {
 						t.Errorf("request %d arrived as %s with %d bytes, want %s with %d", i, r.path, len(r.body), want.path, len(want.body))
 					}
-					if i == 0 {
-						switch moved := f.moved.Load(); {
-						case !hide && moved < test.least:
-							t.Errorf("the kernel moved %d bytes, want %d at least", moved, test.least)
-						case moved > 0 && f.extended.Load() == 0:
-							t.Error("the client got no more time while the server was given what it had sent")
-						case hide && moved != 0:
-							t.Errorf("the kernel moved %d bytes of a body that cannot be moved", moved)
-						}
+					seen := <-f.seen
+					switch {
+					case i > 0:
+					case !hide && seen.moved < test.least:
+						t.Errorf("the kernel moved %d bytes, want %d at least", seen.moved, test.least)
+					case seen.moved > 0 && seen.extended == 0:
+						t.Error("the client got no more time while the server was given what it had sent")
+					case (hide || test.sizes != nil) && seen.moved > 0:
+						t.Errorf("the kernel moved %d bytes of a body that cannot be moved", seen.moved)
 					}
+				}
+				// What was read ahead is given back with the connection, at the latest.
+				client.Close()
+				for until := time.Now().Add(5 * time.Second); upstream.Large.Lent() > 0 && time.Now().Before(until); {
+					time.Sleep(time.Millisecond)
+				}
+				if lent := upstream.Large.Lent(); lent != 0 {
+					t.Errorf("%d large buffers are still lent", lent)
 				}
 			})
 		}
@@ -209,7 +222,7 @@ func TestMoveToAServerThatCloses(t *testing.T) {
 	data := bytes.Repeat([]byte("0123456789abcdef"), 2<<20) // 32 MiB, more than the kernel holds on its way
 	for _, sizes := range [][]int{nil, {64 << 10}, {3 << 20}} {
 		server := newServerThatCloses(t, 1<<20)
-		f := newFront(t, func() (net.Conn, error) { return net.Dial("tcp", server) })
+		f := newFront(t, false, func() (net.Conn, error) { return net.Dial("tcp", server) })
 		client, err := net.Dial("tcp", f.address)
 		if err != nil {
 			t.Fatal(err)
@@ -225,8 +238,8 @@ func TestMoveToAServerThatCloses(t *testing.T) {
 				t.Fatalf("chunks of %v: %v", sizes, err)
 			}
 			text, _ := io.ReadAll(answer.Body)
-			if seen := <-f.seen; seen != want {
-				t.Errorf("chunks of %v: the request is %s, want %s", sizes, seen, want)
+			if seen := <-f.seen; seen.what != want {
+				t.Errorf("chunks of %v: the request is %s, want %s", sizes, seen.what, want)
 			}
 			if want == "PUT /first" && string(text) != "false true" {
 				t.Errorf("chunks of %v: Send said %s, want an error of the server's connection (%s)", sizes, text, answer.Header.Get("Error"))
@@ -274,7 +287,7 @@ func TestMoveOfABrokenBody(t *testing.T) {
 			}
 			arrived <- err
 		}))
-		f := newFront(t, func() (net.Conn, error) { return net.Dial("tcp", listener.Addr().String()) })
+		f := newFront(t, false, func() (net.Conn, error) { return net.Dial("tcp", listener.Addr().String()) })
 		client, err := net.Dial("tcp", f.address)
 		if err != nil {
 			t.Fatal(err)
@@ -291,10 +304,11 @@ func TestMoveOfABrokenBody(t *testing.T) {
 }
 
 // FuzzMove: whatever a client sends, and in whatever pieces, what arrives is what
-// arrives where the kernel moves nothing.
+// arrives where the kernel moves nothing, and nothing is read ahead.
 func FuzzMove(f *testing.F) {
 	f.Add(framed("/x", noise(60_000), []int{30_000}), uint16(9000))
 	f.Add(framed("/x", noise(60_000), nil), uint16(9000))
+	f.Add(append(framed("/x", noise(300_000), []int{5000}), framed("/y", noise(200_000), nil)...), uint16(65535))
 	f.Add(append(framed("/x", noise(50_000), []int{20_000, 1}), framed("/y", noise(20_000), nil)...), uint16(65535))
 	f.Add(framed("/x", bytes.Repeat([]byte("\r\n\n"), 20_000), []int{20_000, 3000}), uint16(9000))
 	f.Add([]byte("PUT /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n8000;x=y\r\n"+strings.Repeat("x", 0x8000)+"\r\n0\r\nTrailer: x\r\n\r\n"), uint16(1000))
@@ -304,8 +318,8 @@ func FuzzMove(f *testing.F) {
 			return
 		}
 		var outcomes [2]string
-		for i, hide := range []bool{true, false} {
-			outcomes[i] = outcome(t, text, int(piece), hide)
+		for i, plain := range []bool{true, false} {
+			outcomes[i] = outcome(t, text, int(piece), plain)
 		}
 		if outcomes[0] != outcomes[1] {
 			t.Errorf("moved, it is %q; copied, %q", outcomes[1], outcomes[0])
@@ -314,7 +328,7 @@ func FuzzMove(f *testing.F) {
 }
 
 // outcome tells what a server behind a front has understood of what a client sent.
-func outcome(t *testing.T, text []byte, piece int, hide bool) string {
+func outcome(t *testing.T, text []byte, piece int, plain bool) string {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -337,8 +351,7 @@ func outcome(t *testing.T, text []byte, piece int, hide bool) string {
 			conn.Close()
 		}
 	}()
-	front := newFront(t, func() (net.Conn, error) { return net.Dial("tcp", listener.Addr().String()) })
-	front.hide = hide
+	front := newFront(t, plain, func() (net.Conn, error) { return net.Dial("tcp", listener.Addr().String()) })
 	client, err := net.Dial("tcp", front.address)
 	if err != nil {
 		t.Fatal(err)
@@ -363,7 +376,7 @@ func outcome(t *testing.T, text []byte, piece int, hide bool) string {
 		fmt.Fprintf(&all, "%d %s; ", answer.StatusCode, said)
 		select {
 		case seen := <-front.seen:
-			fmt.Fprintf(&all, "%s, %s; ", seen, <-understood)
+			fmt.Fprintf(&all, "%s, %s; ", seen.what, <-understood)
 		default: // net/http answered it by itself
 		}
 	}

@@ -38,13 +38,18 @@ func (p *pipe) close() {
 }
 
 // fill moves what has arrived on a connection into the empty pipe, at most so many
-// bytes, and waits for some. Zero is the connection's end.
-func (p *pipe) fill(from syscall.RawConn, most int) (n int, err error) {
+// bytes, all of which are sure to come or the connection to end, and waits for some.
+// Zero is the connection's end.
+func (p *pipe) fill(from *gatherer, most int) (n int, err error) {
 	var failed error
-	err = from.Read(func(fd uintptr) bool {
-		n, failed = splice(int(fd), p.in, most)
-		return failed != syscall.EAGAIN
+	err = from.raw.Read(func(fd uintptr) bool {
+		if n, failed = splice(int(fd), p.in, most); failed != syscall.EAGAIN {
+			return true
+		}
+		from.await(most)
+		return false
 	})
+	from.arrived()
 	return n, first(err, failed)
 }
 
@@ -79,27 +84,6 @@ func splice(from, to, most int) (int, error) {
 			return max(0, int(n)), err
 		}
 	}
-}
-
-// ahead writes to a connection what more is to follow at once, so that it need not
-// be a packet of its own.
-func ahead(to syscall.RawConn, text []byte) error {
-	var failed error
-	err := to.Write(func(fd uintptr) bool {
-		for len(text) > 0 {
-			var n int
-			n, failed = syscall.SendmsgN(int(fd), text, nil, nil, syscall.MSG_MORE|syscall.MSG_NOSIGNAL)
-			switch {
-			case failed == syscall.EINTR:
-				continue
-			case failed != nil:
-				return failed != syscall.EAGAIN
-			}
-			text = text[n:]
-		}
-		return true
-	})
-	return first(err, failed)
 }
 
 // peek copies what has arrived on a connection, and leaves it there. It waits for

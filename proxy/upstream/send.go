@@ -34,8 +34,6 @@ func Send(conn net.Conn, req *http.Request, stall time.Duration) (short bool, er
 		return out.err == nil, err
 	}
 	switch {
-	case out.chunk > 0:
-		return true, fmt.Errorf("the body's last chunk is %d bytes shorter than was said", out.chunk)
 	case out.left < 0:
 		return false, out.raw(append(out.head(0), "\r\n"...))
 	case out.left > 0:
@@ -92,8 +90,6 @@ type sender struct {
 	socket syscall.RawConn // nil: the kernel cannot move anything there
 	stall  time.Duration
 	left   int64 // of a body with a length; negative: it goes in chunks
-	chunk  int64 // what is still to come of a chunk that is announced
-	open   bool  // the line behind the last chunk's data is not ended
 	err    error // of the connection
 
 	line   []byte      // the last head
@@ -106,14 +102,6 @@ func (s *sender) Write(p []byte) (int, error) {
 	switch {
 	case len(p) == 0: // as a chunk it would be the last
 		return 0, nil
-	case s.chunk > 0: // moved in part
-		n := int(min(int64(len(p)), s.chunk))
-		if err := s.raw(p[:n]); err != nil {
-			return 0, err
-		}
-		s.chunk -= int64(n)
-		rest, err := s.Write(p[n:])
-		return n + rest, err
 	case s.left < 0:
 		if err := s.raw(s.head(len(p)), p, crlf); err != nil {
 			return 0, err
@@ -129,25 +117,13 @@ func (s *sender) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// move is Write of n bytes that are in a pipe. There are announced bytes to come
-// with them, in all, or the body breaks off.
-func (s *sender) move(from *pipe, n, announced int) error {
-	if s.left >= 0 && int64(n) > s.left {
+// move is Write of n bytes that are in a pipe, where the body has a length.
+func (s *sender) move(from *pipe, n int) error {
+	if int64(n) > s.left {
 		return errTooLong
 	}
 	s.setDeadline()
-	switch {
-	case s.left >= 0:
-		s.left -= int64(n)
-	case s.chunk == 0:
-		if s.err = ahead(s.socket, s.head(announced)); s.err != nil {
-			return s.err
-		}
-		s.chunk, s.open = int64(announced), true
-		fallthrough
-	default:
-		s.chunk -= int64(n)
-	}
+	s.left -= int64(n)
 	s.err = from.drain(s.socket, n)
 	return s.err
 }
@@ -159,11 +135,7 @@ var (
 
 // head is a chunk's, of n bytes; the last one's is of none.
 func (s *sender) head(n int) []byte {
-	s.line = s.line[:0]
-	if s.open {
-		s.line, s.open = append(s.line, crlf...), false
-	}
-	s.line = append(strconv.AppendInt(s.line, int64(n), 16), crlf...)
+	s.line = append(strconv.AppendInt(s.line[:0], int64(n), 16), crlf...)
 	return s.line
 }
 
