@@ -42,6 +42,7 @@ type Accepted struct {
 	*net.TCPConn
 	gather gatherer
 	move   atomic.Pointer[move] // while Copy reads
+	closed atomic.Bool
 
 	mu       sync.Mutex // guards what follows; held while reading
 	buffer   []byte     // large, while it reads ahead
@@ -148,11 +149,19 @@ type move struct {
 // Read implements net.Conn.
 func (c *Accepted) Read(p []byte) (int, error) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	defer c.unlock()
 	if m := c.move.Load(); m != nil && m.failed == nil && c.from == c.to && len(p) > 0 && len(m.rest) > 0 && &p[0] == &m.rest[0] {
 		return c.moveTo(m, len(p))
 	}
 	return c.readAhead(p)
+}
+
+// unlock ends a Read.
+func (c *Accepted) unlock() {
+	c.mu.Unlock()
+	if c.closed.Load() {
+		c.drop()
+	}
 }
 
 // moveTo moves what is there to the server. What cannot be sent is lost, but has
@@ -257,12 +266,20 @@ func (c *Accepted) giveBack() {
 	c.buffer, c.scarce = nil, 0
 }
 
-// Close implements net.Conn. What was read ahead is lost.
+// Close implements net.Conn. What was read ahead is lost. It waits for no Read, which
+// may be waiting for the server.
 func (c *Accepted) Close() error {
-	err := c.TCPConn.Close() // ends a Read
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.from, c.to = 0, 0
-	c.giveBack()
+	err := c.TCPConn.Close()
+	c.closed.Store(true)
+	c.drop()
 	return err
+}
+
+// drop gives back what a closed connection holds, unless a Read does so at its end.
+func (c *Accepted) drop() {
+	if c.mu.TryLock() {
+		c.from, c.to = 0, 0
+		c.giveBack()
+		c.mu.Unlock()
+	}
 }

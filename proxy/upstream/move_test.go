@@ -382,3 +382,65 @@ func outcome(t *testing.T, text []byte, piece int, plain bool) string {
 	}
 	return all.String()
 }
+
+// A connection is closed at once, also while what came by it waits for a server that
+// takes nothing.
+func TestCloseWaitsForNoServer(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	near, far := make(chan net.Conn, 1), make(chan net.Conn, 1)
+	go func() { // ends with the first connection
+		if conn, err := (upstream.Listener{Listener: listener}).Accept(); err == nil {
+			near <- conn
+		}
+	}()
+	client, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	accepted := (<-near).(*upstream.Accepted)
+	server, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	go func() { // likewise
+		if conn, err := server.Accept(); err == nil {
+			far <- conn // and reads nothing
+		}
+	}()
+	to, err := net.Dial("tcp", server.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer to.Close()
+	defer func() { (<-far).Close() }()
+	go client.Write(make([]byte, 64<<20)) // ends with the connection
+	body := &watched{Reader: io.LimitReader(accepted, 64<<20), conn: accepted}
+	req, _ := http.NewRequest("PUT", "http://server/x", body)
+	req.ContentLength = 64 << 20
+	sent := make(chan error, 1)
+	go func() { // ends with to
+		_, err := upstream.Send(to, req, 0)
+		sent <- err
+	}()
+	for moved := int64(-1); body.moved.Load() == 0 || body.moved.Load() != moved; time.Sleep(100 * time.Millisecond) {
+		moved = body.moved.Load() // until the server's side is full
+	}
+	closed := make(chan bool)
+	go func() {
+		accepted.Close()
+		close(closed)
+	}()
+	select {
+	case <-closed:
+	case <-time.After(5 * time.Second):
+		t.Error("Close waits for the server")
+	}
+	to.Close()
+	<-sent
+}
