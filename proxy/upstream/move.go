@@ -266,6 +266,21 @@ func (c *Accepted) giveBack() {
 	c.buffer, c.scarce = nil, 0
 }
 
+// Rest is for who waits for a client's next request in his own way, and not by Read.
+// He may if it returns true: then nothing has been read ahead, nothing is held, and
+// the connection is readable when anything comes. Nobody may be reading.
+func (c *Accepted) Rest() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.from < c.to {
+		return false
+	}
+	c.giveBack()
+	c.gather.attend()
+	c.filled = 0
+	return true
+}
+
 // Close implements net.Conn. What was read ahead is lost. It waits for no Read, which
 // may be waiting for the server.
 func (c *Accepted) Close() error {
