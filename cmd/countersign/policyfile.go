@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"sync/atomic"
@@ -31,6 +32,8 @@ type policyFile struct {
 
 	// Owned by the watching goroutine after open:
 	seen     [sha256.Size]byte
+	found    os.FileInfo       // of the file that held that, if this tells it from any other
+	read     time.Time         // when it was read through
 	material [sha256.Size]byte // of what trust sets name outside of the file
 	on       []*policy.Rule    // break-glass rules that were on when last looked at
 
@@ -185,19 +188,68 @@ const (
 	breakGlassReminder = 5 * time.Minute
 )
 
+const (
+	// settled is how long a file must have been left alone for its times to tell that
+	// it was not written since: they are no finer than two seconds on some disks.
+	settled = 3 * time.Second
+	// readAgain is how often it is read although they say so, in case they lie.
+	readAgain = time.Minute
+)
+
+// look reads a changed policy. One that was not is not even read, as that costs what
+// a large one has in memory and hashing, every two seconds.
 func (f *policyFile) look(ctx context.Context) {
-	data, err := os.ReadFile(f.path)
-	if err != nil {
+	now := time.Now()
+	if info, err := os.Stat(f.path); err == nil && f.found != nil && unchanged(f.found, info) && now.Sub(f.read) < readAgain {
+		return
+	}
+	f.found = nil
+	info, sum, err := sumOf(f.path)
+	var data []byte
+	if err == nil && sum != f.seen {
+		data, err = os.ReadFile(f.path)
+	}
+	switch {
+	case err != nil:
 		f.seen = [sha256.Size]byte{} // so that what is there next counts, were it the same
 		f.keep(err)
-		return
+	case data != nil:
+		if err := f.load(ctx, data); err != nil {
+			f.keep(err)
+		}
+	default:
+		f.read = now
+		if at, known := changed(info); known && now.Sub(at) >= settled {
+			f.found = info
+		}
 	}
-	if sha256.Sum256(data) == f.seen {
-		return
+}
+
+// sumOf reads a file through, and holds little of it. What it tells of the file is
+// from before that.
+func sumOf(path string) (info os.FileInfo, sum [sha256.Size]byte, err error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, sum, err
 	}
-	if err := f.load(ctx, data); err != nil {
-		f.keep(err)
+	defer file.Close()
+	if info, err = file.Stat(); err != nil {
+		return nil, sum, err
 	}
+	hash := sha256.New()
+	if _, err = io.CopyBuffer(hash, struct{ io.Reader }{file}, make([]byte, 32<<10)); err != nil {
+		return nil, sum, err
+	}
+	hash.Sum(sum[:0])
+	return info, sum, nil
+}
+
+// unchanged reports whether a file is the very one that before tells of, and not
+// written since.
+func unchanged(before, now os.FileInfo) bool {
+	then, _ := changed(before)
+	at, known := changed(now)
+	return known && at.Equal(then) && os.SameFile(before, now) && before.Size() == now.Size() && before.ModTime().Equal(now.ModTime())
 }
 
 // keep goes on with the last good policy, loudly.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -186,6 +187,82 @@ func TestPolicySymlinkSwap(t *testing.T) {
 		wait(time.Second)
 		expect(t, "after the swap back", f, policy.Audit)
 	})
+}
+
+// A file that nobody has touched for a while is not read again, but for once a
+// minute. Whatever is done to it shows, were the times of its content set back.
+func TestPolicyFileIsReadWhenItChanged(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("files are read each time")
+	}
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "policy.yaml")
+		at := time.Now()
+		write := func(mode string) {
+			t.Helper()
+			save(t, path, policyFor(mode))
+			if err := os.Chtimes(path, at, at); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write("audit")
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		written, _ := changed(info)
+		time.Sleep(time.Until(written)) // the bubble's clock begins in another year than the file system's
+
+		f := &policyFile{path: path, log: zerolog.Nop()}
+		for _, step := range []struct {
+			name string
+			wait time.Duration
+			do   func()
+			read bool
+			want policy.Mode
+		}{
+			{"at first", 0, nil, false, policy.Audit}, // loaded, and not vouched for
+			{"too soon", settled - time.Second, nil, true, policy.Audit},
+			{"left alone", time.Second, nil, true, policy.Audit},
+			{"still left alone", time.Second, nil, false, policy.Audit},
+			{"for long", readAgain - time.Second, nil, true, policy.Audit},
+			{"after that", time.Second, nil, false, policy.Audit},
+			{"other content of another length", time.Second, func() { write("off") }, false, policy.Off},
+			{"read once more", time.Second, nil, true, policy.Off},
+			{"another file of this content", time.Second, func() { os.Remove(path); write("off") }, true, policy.Off},
+			{"and at last", time.Second, nil, false, policy.Off},
+		} {
+			time.Sleep(step.wait)
+			if step.do != nil {
+				step.do()
+			}
+			before := f.read
+			time.Sleep(time.Nanosecond) // so that two readings differ
+			f.look(t.Context())
+			if read := f.read != before; read != step.read {
+				t.Errorf("%s: was read through: %v, want %v", step.name, read, step.read)
+			}
+			if rule, err := f.For(policy.Subject{Owner: projectID}); err != nil || rule.Mode != step.want {
+				t.Errorf("%s: For = %v, %v, want mode %s", step.name, rule, err, step.want)
+			}
+		}
+	})
+}
+
+// However large a policy is, looking at it takes no memory: garbage of its size
+// would have been collected three times a second, with all of the rules.
+func TestLookingAtALargePolicyHoldsLittle(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "policy.yaml")
+	save(t, path, policyFor("audit")+strings.Repeat("# nothing more\n", 1<<20))
+	f := &policyFile{path: path, log: zerolog.Nop()}
+	f.look(t.Context())
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f.look(t.Context())
+	runtime.ReadMemStats(&after)
+	if got := after.TotalAlloc - before.TotalAlloc; got > 256<<10 {
+		t.Errorf("looking at a policy of 15 MiB that did not change allocated %d bytes, want 256 KiB at most", got)
+	}
 }
 
 // What a name means is asked anew each hour, and every few seconds while nobody
