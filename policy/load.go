@@ -40,7 +40,7 @@ func LoadAt(r io.Reader, now func() time.Time) (*Policy, error) {
 	if err := l.failure(); err != nil {
 		return nil, err
 	}
-	p := newPolicy(f.list, nil, now)
+	p := newPolicy(pack(f.list), nil, now)
 	p.sets, p.denied = f.sets, f.deny
 	return p.With(Material{}), nil
 }

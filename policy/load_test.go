@@ -354,7 +354,7 @@ func FuzzLoad(f *testing.F) {
 				reached := e.ID == "" || r.BreakGlass() // which may be over, or come after another one
 				for _, v := range policy.Visibilities {
 					got, err := p.For(policy.Subject{Owner: e.ID, Visibility: v})
-					reached = reached || err != nil || got == r || got.BreakGlass()
+					reached = reached || err != nil || got.Name == r.Name || got.BreakGlass()
 				}
 				if !reached {
 					t.Fatalf("no image of %q is under %+v", e.ID, r)

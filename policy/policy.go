@@ -32,26 +32,32 @@ package policy
 import (
 	"bytes"
 	_ "embed"
+	"encoding/hex"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
 // Policy is a list of rules, ready to be asked. It never changes, but for rules
 // that end; Resolve makes another one. Safe for concurrent use.
 type Policy struct {
-	rules []*Rule
+	rules *packed
 	names map[Project]Resolution // as Resolve was told
 	now   func() time.Time       // asked only where a rule ends
 
+	made   [256]atomic.Pointer[made] // rules as they were asked for, rule i in place i%256
+	origin *origin                   // of these
+
 	// Of the rules that do not end, so that their number costs nothing when an
 	// image arrives:
-	byID      map[string]first // project id → first rule that lists it
-	all       first            // first rule for all projects
-	unowned   first            // first rule for images without owner
-	undecided first            // first rule with a name that is Unknown
-	strict    first            // likewise, of those that enforce
+	listed    byID  // project id → first rule that lists it
+	all       first // first rule for all projects
+	unowned   first // first rule for images without owner
+	undecided first // first rule with a name that is Unknown
+	strict    first // likewise, of those that enforce
 
 	sets   []*TrustSet
 	denied *Denials
@@ -66,9 +72,64 @@ type Policy struct {
 	guardsDownloads                       Mode // the strictest of those that do
 }
 
+// made is a rule that was asked for. As long as nobody asks for another one of the
+// same place, it is not made again.
+type made struct {
+	number int
+	Rule
+}
+
+// origin tells the rules of one policy from those of another.
+type origin struct{ _ byte }
+
+// byID finds projects by their canonical ids, without a pointer for those that
+// Keystone makes.
+type byID struct {
+	usual  map[[16]byte]first // ids of 32 hexadecimal digits
+	others map[string]first
+}
+
+func newByID(usual int) byID {
+	return byID{make(map[[16]byte]first, usual), make(map[string]first)}
+}
+
+// get is what set was told, or nothing.
+func (b byID) get(id string) first {
+	var found first
+	var ok bool
+	if key, usual := usualID(id); usual {
+		found, ok = b.usual[key]
+	} else {
+		found, ok = b.others[id]
+	}
+	if !ok {
+		return nothing
+	}
+	return found
+}
+
+func (b byID) set(id string, to first) {
+	if key, usual := usualID(id); usual {
+		b.usual[key] = to
+	} else {
+		b.others[strings.Clone(id)] = to // of a text that is not to be held
+	}
+}
+
+// usualID reads 32 hexadecimal digits. Canonical ids have them in lower case only.
+func usualID(id string) (key [16]byte, usual bool) {
+	if len(id) != 2*len(key) {
+		return key, false
+	}
+	var digits [32]byte
+	copy(digits[:], id)
+	_, err := hex.Decode(key[:], digits[:])
+	return key, err == nil
+}
+
 // first is, for each of Visibilities, the first rule that something is true of,
 // or none.
-type first [4]int
+type first [4]int32
 
 var nothing = first{none, none, none, none}
 
@@ -76,20 +137,21 @@ var nothing = first{none, none, none, none}
 func (f *first) note(i int, set visibilities) {
 	for v := range f {
 		if set.has(v) {
-			f[v] = min(f[v], i)
+			f[v] = min(f[v], int32(i))
 		}
 	}
 }
 
 // ending is a break-glass rule's share of the index.
 type ending struct {
-	rule      int
+	rule      int32
+	made      *Rule
 	ids       map[string]bool
 	undecided bool // it has a name that is Unknown
 }
 
 // none is later than every rule.
-const none = int(^uint(0) >> 1)
+const none = math.MaxInt32
 
 // Project names a Keystone project by its name in a domain.
 type Project struct {
@@ -132,8 +194,19 @@ func Default() *Policy {
 	return p
 }
 
-// Rules lists the rules in order. They are not to be changed.
-func (p *Policy) Rules() []*Rule { return slices.Clone(p.rules) }
+// Rules lists the rules in order.
+func (p *Policy) Rules() []*Rule {
+	rules := make([]*Rule, p.Len())
+	for i := range rules {
+		r := p.rules.rule(i)
+		r.Projects = slices.Collect(p.rules.projects(i))
+		rules[i] = &r
+	}
+	return rules
+}
+
+// Len is how many rules there are.
+func (p *Policy) Len() int { return p.rules.len() }
 
 // Enforcing reports whether any rule enforces.
 func (p *Policy) Enforcing() bool { return p.enforcing }
@@ -150,36 +223,28 @@ func (p *Policy) GuardsDownloads() Mode { return p.guardsDownloads }
 func (p *Policy) Undecided() bool { return p.unknown }
 
 // BreakGlass lists the rules that end by themselves, those that are over too,
-// in order. They are not to be changed.
+// in order, without their projects. They are not to be changed.
 func (p *Policy) BreakGlass() []*Rule {
 	var list []*Rule
 	for _, e := range p.ending {
-		list = append(list, p.rules[e.rule])
+		list = append(list, e.made)
 	}
 	return list
 }
 
 // Names lists the projects that want resolving, each once, in the order of
 // the file.
-func (p *Policy) Names() []Project {
-	var names []Project
-	listed := make(map[Project]bool)
-	for _, r := range p.rules {
-		for _, e := range r.Projects {
-			if e.ID == "" && !listed[e.Project] {
-				listed[e.Project] = true
-				names = append(names, e.Project)
-			}
-		}
-	}
-	return names
-}
+func (p *Policy) Names() []Project { return slices.Clone(p.rules.names) }
 
-// Resolve returns a copy in which names mean the ids given. A name that is
-// missing from ids is Unknown; so is one found with an id that is none.
+// Resolve returns a copy in which names mean the ids given, or the policy itself
+// where it has no names. A name that is missing from ids is Unknown; so is one found
+// with an id that is none.
 func (p *Policy) Resolve(ids map[Project]Resolution) *Policy {
+	if len(p.rules.names) == 0 {
+		return p
+	}
 	names := make(map[Project]Resolution)
-	for _, name := range p.Names() {
+	for _, name := range p.rules.names {
 		r := ids[name]
 		if r.State == Found {
 			id, ok := canonicalID(r.ID)
@@ -195,18 +260,22 @@ func (p *Policy) Resolve(ids map[Project]Resolution) *Policy {
 }
 
 // newPolicy makes the index. A name missing from names is Unknown.
-func newPolicy(rules []*Rule, names map[Project]Resolution, now func() time.Time) *Policy {
-	p := &Policy{rules: rules, names: names, now: now, byID: make(map[string]first),
+func newPolicy(rules *packed, names map[Project]Resolution, now func() time.Time) *Policy {
+	p := &Policy{rules: rules, names: names, now: now, origin: new(origin), listed: newByID(len(rules.entries)),
 		all: nothing, unowned: nothing, undecided: nothing, strict: nothing, guardsDownloads: Off}
-	for i, r := range rules {
+	for i := range rules.len() {
+		r := rules.demandsOf(i)
 		p.enforcing = p.enforcing || r.Mode == Enforce
 		p.looksAtVisibility = p.looksAtVisibility || len(r.Visibility) > 0
 		if r.Downloads != DownloadsAny && p.guardsDownloads != Enforce {
 			p.guardsDownloads = r.Mode
 		}
 		set := setOf(r.Visibility)
-		glass := ending{rule: i, ids: make(map[string]bool)}
-		for _, e := range r.Projects {
+		glass := ending{rule: int32(i)}
+		if r.BreakGlass() {
+			glass.made, glass.ids = p.make(i), make(map[string]bool)
+		}
+		for e := range rules.projects(i) {
 			id := e.ID
 			if id == "" {
 				switch resolution := names[e.Project]; resolution.State {
@@ -215,24 +284,22 @@ func newPolicy(rules []*Rule, names map[Project]Resolution, now func() time.Time
 					continue
 				case Absent:
 					p.warnings = append(p.warnings, fmt.Sprintf(
-						"line %d: Keystone knows no project %s; this entry of rule %q matches nobody", e.Line, e.Project, r.Name))
+						"line %d: Keystone knows no project %s; this entry of rule %q matches nobody", e.Line, e.Project, rules.name(i)))
 					continue
 				case Found:
 					id = resolution.ID
 				}
 			}
-			glass.ids[id] = true
-			matched, listed := p.byID[id]
-			if !listed {
-				matched = nothing
-			}
+			matched := p.listed.get(id)
 			if earlier, all := matched.cover(set, i); all {
 				p.warnings = append(p.warnings, fmt.Sprintf(
-					"line %d: project %s is already matched by rule %q; this entry of rule %q never applies", e.Line, id, rules[earlier].Name, r.Name))
+					"line %d: project %s is already matched by rule %q; this entry of rule %q never applies", e.Line, id, rules.name(earlier), rules.name(i)))
 			}
-			if !r.BreakGlass() {
+			if r.BreakGlass() {
+				glass.ids[strings.Clone(id)] = true
+			} else {
 				matched.note(i, set)
-				p.byID[id] = matched
+				p.listed.set(id, matched)
 			}
 		}
 		if r.BreakGlass() {
@@ -255,16 +322,33 @@ func newPolicy(rules []*Rule, names map[Project]Resolution, now func() time.Time
 	return p
 }
 
+// rule is rule i as For gives it out.
+func (p *Policy) rule(i int32) *Rule {
+	place := &p.made[int(i)%len(p.made)]
+	if m := place.Load(); m != nil && m.number == int(i) {
+		return &m.Rule
+	}
+	m := &made{int(i), *p.make(int(i))}
+	place.Store(m)
+	return &m.Rule
+}
+
+func (p *Policy) make(i int) *Rule {
+	r := p.rules.rule(i)
+	r.origin = p.origin
+	return &r
+}
+
 // cover reports whether rules before i are there for all of set, and one of them.
 func (f first) cover(set visibilities, i int) (earlier int, all bool) {
 	for v := range f {
 		if !set.has(v) {
 			continue
 		}
-		if f[v] >= i {
+		if int(f[v]) >= i {
 			return none, false
 		}
-		earlier = f[v]
+		earlier = int(f[v])
 	}
 	return earlier, true
 }
@@ -276,8 +360,8 @@ func (p *Policy) Resolution(name Project) Resolution { return p.names[name] }
 // names are resolved.
 func (p *Policy) Warnings() []string { return slices.Clone(p.warnings) }
 
-// For returns the rule for an image. The error is a *Refusal with
-// CodeImageUnowned or CodePolicyUndecided.
+// For returns the rule for an image, without its projects. It is not to be changed.
+// The error is a *Refusal with CodeImageUnowned or CodePolicyUndecided.
 func (p *Policy) For(s Subject) (*Rule, error) {
 	v := s.Visibility.index()
 	if v < 0 {
@@ -291,7 +375,7 @@ func (p *Policy) For(s Subject) (*Rule, error) {
 	if s.Owner == "" {
 		match := p.unowned[v]
 		for _, e := range p.ending {
-			if e.rule < match && p.rules[e.rule].Unowned && p.on(e, s.Visibility) {
+			if e.rule < match && e.made.Unowned && p.on(e, s.Visibility) {
 				match = e.rule
 			}
 		}
@@ -303,20 +387,17 @@ func (p *Policy) For(s Subject) (*Rule, error) {
 				Cure:     "give the image an owner, or ask the operator for a rule with `unowned: true`",
 			}
 		}
-		return p.rules[match], nil
+		return p.rule(match), nil
 	}
 	id, ok := canonicalID(s.Owner)
 	if !ok {
 		id = s.Owner // listed nowhere, so a rule for all applies
 	}
-	match := p.all[v] // Load saw to it that there is one
-	if listed, ok := p.byID[id]; ok {
-		match = min(match, listed[v])
-	}
+	match := min(p.listed.get(id)[v], p.all[v]) // Load saw to it that there is one for all
 	undecided := p.undecided[v]
 	for _, e := range p.ending {
 		if e.rule < match && p.on(e, s.Visibility) {
-			if e.ids[id] || p.rules[e.rule].All {
+			if e.ids[id] || e.made.All {
 				match = e.rule
 			} else if e.undecided {
 				undecided = min(undecided, e.rule)
@@ -324,22 +405,21 @@ func (p *Policy) For(s Subject) (*Rule, error) {
 		}
 	}
 	// Between rules that refuse nothing there is nothing to decide.
-	if p.strict[v] < match || undecided < match && p.rules[match].Mode == Enforce {
+	if p.strict[v] < match || undecided < match && p.rules.demandsOf(int(match)).Mode == Enforce {
 		return nil, &Refusal{
 			Code:     CodePolicyUndecided,
 			Property: "owner",
 			Problem: fmt.Sprintf("is a project to which rule %q may or may not apply: the rule has a project by its name, and the identity service could not be asked which one that is",
-				p.rules[undecided].Name),
+				p.rules.name(int(undecided))),
 			Cure: "try again later; the operator can avoid this by listing projects by id",
 		}
 	}
-	return p.rules[match], nil
+	return p.rule(match), nil
 }
 
 // on reports whether a break-glass rule is for images of this visibility now.
 func (p *Policy) on(e ending, v Visibility) bool {
-	r := p.rules[e.rule]
-	return r.Sees(v) && !r.Over(p.now())
+	return e.made.Sees(v) && !e.made.Over(p.now())
 }
 
 // canonicalID is how a project id is compared. Keystone makes 32 hexadecimal

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/countersign/countersign/policy"
@@ -250,6 +251,39 @@ func large(n int) string {
 	}
 	b.WriteString("- projects: all\n  mode: audit\n")
 	return b.String()
+}
+
+// A rule is the same however often it is asked for, by whomever, and whichever rules
+// are asked for in between; but not that of another policy.
+func TestForGivesOutTheSameRule(t *testing.T) {
+	const rules = 1000
+	p, other := load(t, large(rules)), load(t, large(rules))
+	ask := func(p *policy.Policy, i int) *policy.Rule {
+		r, err := p.For(policy.Subject{Owner: fmt.Sprintf("%032x", i)})
+		if err != nil || r.Name != fmt.Sprintf("rule %d", i+1) || r.Mode != policy.Enforce {
+			t.Errorf("For(%d) = %+v, %v, want rule %d", i, r, err, i+1)
+		}
+		return r
+	}
+	first := make([]*policy.Rule, rules)
+	for i := range first {
+		first[i] = ask(p, i)
+	}
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for i, r := range first {
+				if again := ask(p, i); !again.Is(r) || again.Is(first[(i+1)%rules]) || again.Is(ask(other, i)) {
+					t.Errorf("rule %d is itself: %v, the next one: %v, another policy's: %v, want true, false, false",
+						i, again.Is(r), again.Is(first[(i+1)%rules]), again.Is(ask(other, i)))
+				}
+			}
+		})
+	}
+	all.Wait()
+	if n := testing.AllocsPerRun(100, func() { ask(p, 7) }); n > 4 { // which the owner and the name in ask are
+		t.Errorf("asking for the same rule again and again allocates %v objects, want 4 at most", n)
+	}
 }
 
 func BenchmarkFor(b *testing.B) {

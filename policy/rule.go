@@ -86,7 +86,7 @@ type Rule struct {
 	Name string // the label given, or "rule N" counting from 1
 	Line int    // where it begins in the file
 
-	Projects   []Entry      // whom it is for; empty if All or only Unowned
+	Projects   []Entry      // whom it is for; empty if All or only Unowned. Only Policy.Rules fills it in
 	All        bool         // for every project no earlier rule matched
 	Unowned    bool         // for images without owner
 	Visibility []Visibility // for such images only; empty: for every one
@@ -114,7 +114,11 @@ type Rule struct {
 
 	sets   []*anchors // those that Signers name, as Policy.With has loaded them
 	denied *Denials   // the policy's; nil if nothing is
+	origin *origin    // whose For it came from
 }
+
+// Is reports whether two rules that For has given out are the same of one policy.
+func (r *Rule) Is(other *Rule) bool { return r.origin == other.origin && r.Name == other.Name }
 
 // BreakGlass reports whether the rule ends by itself.
 func (r *Rule) BreakGlass() bool { return !r.Until.IsZero() }

@@ -226,18 +226,9 @@ func (p *Policy) With(m Material) *Policy {
 	for _, s := range p.sets {
 		loaded[s.Name] = s.load(m, p.denied)
 	}
-	rules := make([]*Rule, len(p.rules))
-	for i, r := range p.rules {
-		one := *r
-		one.denied, one.sets = p.denied, nil
-		for _, signer := range r.Signers {
-			if signer.Trust != "" {
-				one.sets = append(one.sets, loaded[signer.Trust])
-			}
-		}
-		rules[i] = &one
-	}
-	with := newPolicy(rules, p.names, p.now)
+	rules := *p.rules
+	rules.sets, rules.denied = loaded, p.denied
+	with := newPolicy(&rules, p.names, p.now)
 	with.sets, with.denied = p.sets, p.denied
 	for _, s := range p.sets {
 		with.loaded = append(with.loaded, loaded[s.Name])

@@ -17,7 +17,7 @@ func (p *Proxy) ruleOf(ctx context.Context, img Image, who credentials) (*policy
 		return rule, err
 	}
 	alone, err2 := p.Policies.For(policy.Subject{Owner: img.Owner, Visibility: policy.Private})
-	if err == nil && err2 == nil && alone == rule {
+	if err == nil && err2 == nil && alone.Is(rule) {
 		return rule, nil
 	}
 	has, unknown := p.glance.hasMembers(ctx, img.ID, who)

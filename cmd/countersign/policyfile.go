@@ -108,7 +108,7 @@ func (f *policyFile) load(ctx context.Context, data []byte) error {
 	f.loads.Add(1)
 	f.failed.Store(nil)
 	f.inForce.Store(&generation{hex.EncodeToString(f.seen[:]), time.Now()})
-	f.log.Info().Str("file", f.path).Int("rules", len(p.Rules())).Hex("sha256", f.seen[:]).Msg("policy in force")
+	f.log.Info().Str("file", f.path).Int("rules", p.Len()).Hex("sha256", f.seen[:]).Msg("policy in force")
 	f.breakGlass(true)
 	f.expiring()
 	return nil
