@@ -34,9 +34,9 @@ func newBody(w http.ResponseWriter, r *http.Request, stall time.Duration) *body 
 	return &body{ReadCloser: r.Body, conn: upstream.ConnOf(r.Context()), control: http.NewResponseController(w), stall: stall, expected: r.Header.Get("Expect") != ""}
 }
 
-// Read notes that the body ended, well or not. At a good end net/http itself
+// Read notes that the body ended, well or not. At a good end the server itself
 // lifts the deadline, to watch for a client that leaves; after a bad one it must
-// stand, or net/http would wait for the rest for ever when it tidies up.
+// stand, or net/http's would wait for the rest for ever when it tidies up.
 func (b *body) Read(p []byte) (int, error) {
 	b.touched.Store(true)
 	b.extend()
@@ -108,9 +108,13 @@ func (p *Proxy) linger(w http.ResponseWriter, b *body) {
 	}
 }
 
-// closeAfter has net/http close the connection when the answer is sent, gently.
-// By itself it would not: with full duplex it leaves that to the handler. Its
-// own door to it is a body that is found to be too large.
+// closeAfter has the server close the connection when the answer is sent, gently.
+// By itself net/http's would not: with full duplex it leaves that to the handler.
+// Its own door to it is a body that is found to be too large.
 func closeAfter(w http.ResponseWriter) {
+	if ours, is := w.(interface{ CloseAfter() }); is { // package downstream's
+		ours.CloseAfter()
+		return
+	}
 	http.MaxBytesReader(w, io.NopCloser(strings.NewReader("x")), 0).Read(make([]byte, 1))
 }

@@ -14,6 +14,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"log"
 	"math/big"
 	"net"
 	"net/http"
@@ -29,6 +30,7 @@ import (
 
 	"github.com/countersign/countersign/policy"
 	"github.com/countersign/countersign/proxy"
+	"github.com/countersign/countersign/proxy/downstream"
 	"github.com/countersign/countersign/proxy/keystone"
 	"github.com/countersign/countersign/proxy/receipt"
 	"github.com/countersign/countersign/proxy/upstream"
@@ -364,7 +366,7 @@ type stage struct {
 	keystone *fakeKeystone
 	barbican *fakeBarbican
 	proxy    *proxy.Proxy
-	server   *httptest.Server
+	server   *standing
 	log      *safeBuffer
 }
 
@@ -430,12 +432,38 @@ func newStage(t testing.TB, change ...func(*proxy.Config)) *stage {
 		t.Fatal(err)
 	}
 	s.glance.forget()
-	s.server = httptest.NewUnstartedServer(s.proxy)
-	s.server.Listener = upstream.Listener{Listener: s.server.Listener}
-	s.server.Config.ConnContext = upstream.ConnContext
-	s.server.Start()
-	t.Cleanup(s.server.Close)
+	s.server = serveProxy(t, s.proxy)
 	return s
+}
+
+// standing is a server before which clients stand as before the real one, over
+// plain connections.
+type standing struct {
+	URL      string
+	Listener net.Listener
+	Config   *downstream.Server
+}
+
+func serveProxy(t testing.TB, handler http.Handler) *standing {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &standing{"http://" + listener.Addr().String(), upstream.Listener{Listener: listener}, &downstream.Server{Handler: handler, Log: log.Printf}}
+	go s.Config.Serve(s.Listener) // ends with Close
+	t.Cleanup(s.Close)
+	return s
+}
+
+// Close returns when all requests have been answered.
+func (s *standing) Close() {
+	http.DefaultClient.CloseIdleConnections()
+	patience, done := context.WithTimeout(context.Background(), 10*time.Second)
+	defer done()
+	if s.Config.Shutdown(patience) != nil {
+		panic("a request is not answered")
+	}
 }
 
 // image makes a queued image of a project with the given properties.

@@ -47,7 +47,7 @@ func (p *Proxy) pass(w http.ResponseWriter, r *http.Request) {
 
 // handBack copies an answer's body. Through plain connections the kernel does it
 // (upstream.Client's bodies write themselves to a ResponseWriter that reads from a
-// connection, as net/http's does). What has no length may be slow: it goes on as
+// connection, as package downstream's does). What has no length may be slow: it goes on as
 // it comes.
 func handBack(w http.ResponseWriter, r *http.Request, answer *http.Response) error {
 	var err error

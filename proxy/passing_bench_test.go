@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"net/http/httptest"
 	"net/url"
 	"os"
 	"strings"
@@ -39,11 +38,10 @@ func BenchmarkGetImage(b *testing.B) {
 		return (&net.Dialer{}).DialContext(ctx, "tcp", glance)
 	}}
 	defer transport.CloseIdleConnections()
-	server := httptest.NewServer(proxy.New(proxy.Config{
+	server := serveProxy(b, proxy.New(proxy.Config{
 		Glance: &url.URL{Scheme: "http", Host: glance}, Transport: transport, Policies: rules, Identities: &fakeKeystone{},
 		Metrics: proxy.NewMetrics(prometheus.NewRegistry()), Log: zerolog.New(log).With().Timestamp().Logger(),
 	}))
-	defer server.Close()
 
 	conn, err := net.Dial("tcp", server.Listener.Addr().String())
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/countersign/countersign/config"
 	"github.com/countersign/countersign/proxy"
+	"github.com/countersign/countersign/proxy/downstream"
 	"github.com/countersign/countersign/proxy/keystone"
 	"github.com/countersign/countersign/proxy/upstream"
 )
@@ -135,18 +136,7 @@ func serve(ctx context.Context, cfg config.Config, log zerolog.Logger) error {
 	}
 	defer adminDone()
 	defer stop()
-	server := &http.Server{
-		Handler:           handler,
-		TLSConfig:         cfg.ServerTLS,
-		ReadHeaderTimeout: 30 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
-		Protocols:         new(http.Protocols),
-		ErrorLog:          nil,
-		ConnContext:       upstream.ConnContext,
-	}
-	server.Protocols.SetHTTP1(true) // what Glance's clients speak; framing is understood in one dialect only
-	server.ErrorLog = newServerLog(log)
+	server := newServer(cfg, handler, log)
 
 	log.Info().Str("listen", listener.Addr().String()).Str("glance", cfg.GlanceURL.String()).Bool("tls", cfg.ServerTLS != nil).
 		Str("service_credential", cfg.Service.String()).Str("version", version).Msg("serving")
@@ -161,13 +151,7 @@ func serve(ctx context.Context, cfg config.Config, log zerolog.Logger) error {
 		log.Warn().Err(err).Msg("receipts are not written")
 	}
 	failed := make(chan error, 1)
-	go func() { // ends when the server is shut down or closed
-		if cfg.ServerTLS != nil {
-			failed <- server.ServeTLS(listener, "", "")
-		} else {
-			failed <- server.Serve(upstream.Listener{Listener: listener})
-		}
-	}()
+	go func() { failed <- server.Serve(listener) }() // ends when the server is shut down or closed
 	select {
 	case err := <-failed:
 		return err
@@ -176,6 +160,51 @@ func serve(ctx context.Context, cfg config.Config, log zerolog.Logger) error {
 	stopping.Store(true)
 	return shutDown(background, cfg, server, handler, log)
 }
+
+// server is what serves clients.
+type server interface {
+	Serve(net.Listener) error
+	Shutdown(context.Context) error
+	Close() error
+}
+
+// How long clients may take, and how much they may say before they are known.
+const (
+	headTimeout = 30 * time.Second
+	idleTimeout = 2 * time.Minute
+	maxHeader   = 64 << 10 // bytes
+)
+
+// newServer serves plain connections by what we have of our own, and through TLS by
+// net/http's server.
+func newServer(cfg config.Config, handler http.Handler, log zerolog.Logger) server {
+	if cfg.ServerTLS == nil {
+		return plainServer{&downstream.Server{Handler: handler, ReadHeaderTimeout: headTimeout, IdleTimeout: idleTimeout,
+			MaxHeaderBytes: maxHeader, Log: newServerLog(log).Printf}}
+	}
+	server := &http.Server{
+		Handler:           handler,
+		TLSConfig:         cfg.ServerTLS,
+		ReadHeaderTimeout: headTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		Protocols:         new(http.Protocols),
+		ErrorLog:          newServerLog(log),
+	}
+	server.Protocols.SetHTTP1(true) // what Glance's clients speak; framing is understood in one dialect only
+	return secureServer{server}
+}
+
+// plainServer has the kernel move what may be moved.
+type plainServer struct{ *downstream.Server }
+
+func (s plainServer) Serve(l net.Listener) error {
+	return s.Server.Serve(upstream.Listener{Listener: l})
+}
+
+type secureServer struct{ *http.Server }
+
+func (s secureServer) Serve(l net.Listener) error { return s.ServeTLS(l, "", "") }
 
 // observer is the name of this host, or of the pod.
 func observer() string {
@@ -206,7 +235,7 @@ const firstProbe = 2 * time.Second
 
 // shutDown stops accepting, waits for running uploads and cuts those that take
 // too long, unfinished: Glance puts their images back to queued.
-func shutDown(ctx context.Context, cfg config.Config, server *http.Server, handler *proxy.Proxy, log zerolog.Logger) error {
+func shutDown(ctx context.Context, cfg config.Config, server server, handler *proxy.Proxy, log zerolog.Logger) error {
 	log.Info().Dur("delay", cfg.ShutdownDelay).Dur("timeout", cfg.ShutdownTimeout).Msg("shutting down")
 	time.Sleep(cfg.ShutdownDelay) // goes on serving
 	patience, done := context.WithTimeout(ctx, cfg.ShutdownTimeout)

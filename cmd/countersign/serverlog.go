@@ -7,7 +7,7 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// newServerLog takes what net/http itself has to say: broken handshakes, and
+// newServerLog takes what a server itself has to say: broken handshakes, and
 // panics, which must not pass unseen.
 func newServerLog(to zerolog.Logger) *log.Logger {
 	return log.New(serverLog{to}, "", 0)
