@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"os"
 	"runtime"
@@ -734,8 +733,7 @@ func TestSlowDataGoesOnAtOnce(t *testing.T) {
 	if err := slow.Probe(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(slow)
-	defer server.Close()
+	server := serveProxy(t, slow)
 	data := random(t, 100_000)
 	id := s.image("a", signed(t, data))
 	body, writes := io.Pipe()

@@ -134,7 +134,7 @@ func (x *exchange) frame(complete bool) {
 		}
 	}
 	own := x.header["Connection"]
-	if x.last || !ends || x.conn.server.closing.Load() || says(own, "close") || x.expects && !x.isWhole() {
+	if x.last || !ends || x.conn.server.closing.Load() || says(own, "close") || x.isLost() {
 		x.closing = true
 	}
 	switch {
@@ -147,12 +147,6 @@ func (x *exchange) frame(complete bool) {
 		x.text.WriteString("Connection: keep-alive\r\n")
 	}
 	x.text.WriteString("\r\n")
-}
-
-func (x *exchange) isWhole() bool {
-	x.conn.mu.Lock()
-	defer x.conn.mu.Unlock()
-	return x.whole
 }
 
 // CloseAfter has the connection closed when the answer is sent, gently.

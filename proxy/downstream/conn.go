@@ -189,7 +189,7 @@ func (c *conn) exchange() bool {
 	case !pending:
 		c.giveReader()
 	case !again:
-		c.closeGently()
+		c.closeGently(&x.body)
 	}
 	return again
 }
@@ -214,10 +214,10 @@ func (x *exchange) handle() (returned bool) {
 const closeDelay = 500 * time.Millisecond
 
 // closeGently tells the client that the last has been said. Closed on at once while
-// it still sends, its kernel might throw the answer away. A goroutine that still
-// reads a body reads on meanwhile, so nothing here goes through the reader, or
-// through what upstream.Accepted does for it.
-func (c *conn) closeGently() {
+// it still sends, its kernel might throw the answer away. What it sends is passed
+// over, and so nobody may be reading a body any more: whoever does would find a gap
+// in it.
+func (c *conn) closeGently(left *body) {
 	var in net.Conn = c.Conn
 	if c.tcp != nil {
 		in = c.tcp
@@ -227,6 +227,9 @@ func (c *conn) closeGently() {
 		return
 	}
 	in.SetReadDeadline(time.Now().Add(closeDelay))
+	if left != nil {
+		left.shut()
+	}
 	io.Copy(io.Discard, struct{ io.Reader }{in})
 }
 

@@ -15,9 +15,11 @@
 //     the same end of the connection.
 //   - A request is the first of a connection, or the one before it was read to its
 //     very end without an error and answered whole. All else closes the connection.
-//   - Nothing here reads a body: what the handler leaves of it is never passed over.
-//     A goroutine of the handler's may still be reading when the handler returns.
-//     Then the connection ends, and what it reads through is given to nobody else.
+//   - Nothing here reads a body: what the handler leaves of it is passed over only
+//     when the connection has been closed to the client. A goroutine of the handler's
+//     may still be reading when the handler returns. Then the connection ends, what
+//     it reads is the body without a gap, or an error, and what it reads through is
+//     given to nobody else.
 //   - The head of an answer is written by net/http's codec (Header.WriteSubset). Its
 //     framing is decided here and is one of the two, Content-Length or chunks, or the
 //     connection's end; the handler's own Transfer-Encoding and Connection are not

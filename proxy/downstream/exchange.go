@@ -121,11 +121,14 @@ func (x *exchange) EnableFullDuplex() error { return nil }
 type body struct {
 	framed   io.Reader
 	exchange *exchange
+	reading  sync.Mutex // held while it is read
 	closed   atomic.Bool
 }
 
 // Read implements io.Reader.
 func (b *body) Read(p []byte) (int, error) {
+	b.reading.Lock()
+	defer b.reading.Unlock()
 	if b.closed.Load() {
 		return 0, http.ErrBodyReadAfterClose
 	}
@@ -146,6 +149,14 @@ func (b *body) Close() error {
 	return nil
 }
 
+// shut returns when nobody reads the body, and nobody will.
+func (b *body) shut() {
+	b.closed.Store(true)
+	b.reading.Lock()
+	defer b.reading.Unlock()
+	b.framed = nil
+}
+
 // ended notes how the body ended. After a good end nothing of it is read any more,
 // whoever asks: the reader is free for the next request.
 func (x *exchange) ended(err error) {
@@ -158,6 +169,14 @@ func (x *exchange) ended(err error) {
 	}
 	x.whole = true
 	c.watch(x)
+}
+
+// isLost reports whether it is certain by now that the body will not be read to its
+// end. Who waits for 100 Continue when the answer begins may send it, or not.
+func (x *exchange) isLost() bool {
+	x.conn.mu.Lock()
+	defer x.conn.mu.Unlock()
+	return x.broken || x.expects && !x.whole
 }
 
 // proceed tells a client that waits to send its body.

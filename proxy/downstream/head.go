@@ -68,7 +68,7 @@ func (c *conn) readHead() (*http.Request, error) {
 	switch {
 	case req.ProtoMajor != 1 && !preface:
 		return nil, &badHead{http.StatusHTTPVersionNotSupported, "unsupported protocol version"}
-	case req.ProtoAtLeast(1, 1) && len(hosts) == 0 && known && !preface && req.Method != http.MethodConnect:
+	case req.ProtoAtLeast(1, 1) && len(hosts) == 0 && known && !(preface && len(req.Header) == 0) && req.Method != http.MethodConnect:
 		return nil, &badHead{http.StatusBadRequest, "missing required Host header"}
 	case !known || len(hosts) == 1 && !all(hosts[0], &inHosts):
 		return nil, &badHead{http.StatusBadRequest, "malformed Host header"}
@@ -87,9 +87,9 @@ func (c *conn) readHead() (*http.Request, error) {
 }
 
 // isPreface reports whether a request is how HTTP/2 begins. http.Server hands it to
-// the handler as a request that is the last.
+// the handler, too; ReadRequest says that it is the last.
 func isPreface(req *http.Request) bool {
-	return req.Method == "PRI" && len(req.Header) == 0 && req.URL.Path == "*" && req.Proto == "HTTP/2.0"
+	return req.Method == "PRI" && req.RequestURI == "*" && req.ProtoMajor == 2 && req.ProtoMinor == 0
 }
 
 // hosts returns the Host lines of a head whose request line names a host, too.
@@ -121,14 +121,13 @@ func (c *conn) hosts() (hosts []string, known bool) {
 func (c *conn) refuse(err error) {
 	status, more := http.StatusBadRequest, ""
 	var bad *badHead
-	var waited net.Error
 	var read *net.OpError
 	switch {
 	case err == errTooLarge:
 		status = http.StatusRequestHeaderFieldsTooLarge
 	case errors.As(err, &bad):
 		status, more = bad.status, ": "+bad.text
-	case err == io.EOF, errors.As(err, &waited) && waited.Timeout(), errors.As(err, &read):
+	case err == io.EOF, isTimeout(err), errors.As(err, &read):
 		return
 	case strings.HasPrefix(err.Error(), "unsupported transfer encoding"), strings.HasPrefix(err.Error(), "too many transfer encodings"):
 		status = http.StatusNotImplemented // the error's type is not exported
@@ -139,7 +138,12 @@ func (c *conn) refuse(err error) {
 		body = "Unsupported transfer encoding"
 	}
 	fmt.Fprintf(c.Conn, "HTTP/1.1 %s\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n%s", said, body)
-	c.closeGently()
+	c.closeGently(nil)
+}
+
+func isTimeout(err error) bool {
+	var waited net.Error
+	return errors.As(err, &waited) && waited.Timeout()
 }
 
 // What may be in a name, in a Host and in a value, as golang.org/x/net/http/httpguts

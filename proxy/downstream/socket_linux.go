@@ -27,8 +27,8 @@ func tryRead(fd int, p []byte) (int, error) {
 	}
 }
 
-// left waits until the other side has closed a connection, and returns false if it
-// says something before, or if the read deadline comes first.
+// left waits until either side has closed a connection, and returns false if the
+// other one says something before, or if the read deadline comes first.
 func left(raw syscall.RawConn) bool {
 	var n int
 	var err error
@@ -41,5 +41,8 @@ func left(raw syscall.RawConn) bool {
 			}
 		}
 	})
-	return waited == nil && (err != nil || n == 0)
+	if waited != nil {
+		return !isTimeout(waited)
+	}
+	return err != nil || n == 0
 }
