@@ -206,7 +206,11 @@ func (x *exchange) ReadFrom(src io.Reader) (int64, error) {
 	if err := x.FlushError(); err != nil {
 		return 0, err
 	}
-	n, err := x.conn.tcp.ReadFrom(limited)
+	var to io.ReaderFrom = x.conn.tcp
+	if x.conn.own != nil {
+		to = x.conn.own
+	}
+	n, err := to.ReadFrom(limited)
 	x.written += n
 	if err != nil {
 		x.closing = true // of which connection it is, is not told

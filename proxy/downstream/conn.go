@@ -25,7 +25,8 @@ type conn struct {
 	since  time.Time
 	state  atomic.Int32
 
-	tcp *net.TCPConn          // the same connection, or nil
+	own *upstream.Accepted    // the same connection, or nil
+	tcp *net.TCPConn          // likewise
 	raw syscall.RawConn       // likewise
 	try func(fd uintptr) bool // tryRead, made once
 
@@ -66,7 +67,7 @@ func newConn(s *Server, accepted net.Conn) *conn {
 	}
 	switch known := accepted.(type) {
 	case *upstream.Accepted:
-		c.tcp = known.TCPConn
+		c.own, c.tcp = known, known.TCPConn
 	case *net.TCPConn:
 		c.tcp = known
 	}
@@ -185,7 +186,7 @@ func (c *conn) exchange() bool {
 	x.finish()
 	whole := c.end(x)
 	again := whole && !x.closing && x.answered()
-	switch pending := !whole || c.in.Buffered() > 0; {
+	switch pending := !whole || c.in.Buffered() > 0 || c.own != nil && !c.own.Rest(); {
 	case !pending:
 		c.giveReader()
 	case !again:
