@@ -122,12 +122,13 @@ func TestClientCutsAnywhere(t *testing.T) {
 					head, body := spoken(id, data, chunked)
 					cut := place.at(len(head), len(body))
 					conn.Write(append(head, body...)[:cut])
-					if cut > len(head)+2*signature.Tail {
+					heard := cut > len(head)+2*signature.Tail
+					if heard {
 						waitFor(t, func() bool { return s.glance.status(id) == "saving" })
 					}
 					way.end(conn)
-					if cut >= len(head) && way.name == "FIN" {
-						s.ended(t, id) // a reset may take the head along
+					if heard || cut >= len(head) && way.name == "FIN" { // a reset may take the head along
+						s.ended(t, id)
 					}
 					s.returns(t, before)
 					if got := s.glance.status(id); got != "queued" || s.glance.called("DELETE") != 0 {

@@ -26,7 +26,8 @@
 //	download    download.go what goes out; hide.go and conceal.go: and not past it
 //	pass        forward.go  everything else, and back
 //
-// Bytes go to Glance and back in upstream/, which is a small HTTP client: there
+// Clients come in by downstream/, which is a small HTTP server for those without TLS.
+// Bytes go to Glance and back in upstream/, which is a small HTTP client. There
 // stands why what is fast is safe.
 package proxy
 
