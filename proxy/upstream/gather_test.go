@@ -51,7 +51,7 @@ func TestNobodyWaitsForMuchForLong(t *testing.T) {
 				count(r.Body, &arrived)
 			}
 		}()
-		f := newFront(t, false, func() (net.Conn, error) { return net.Dial("tcp", server.Addr().String()) })
+		f := newFront(t, owned, func() (net.Conn, error) { return net.Dial("tcp", server.Addr().String()) })
 		client, err := net.Dial("tcp", f.address)
 		if err != nil {
 			t.Fatal(err)

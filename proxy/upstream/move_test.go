@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/countersign/countersign/proxy/downstream"
 	"github.com/countersign/countersign/proxy/upstream"
 )
 
@@ -53,14 +54,22 @@ func (w *watched) Read(p []byte) (int, error) {
 }
 
 // front is a server that sends the bodies it is sent to another one, by Send, and
-// answers with what Send said. Its requests are noted. A plain one has net/http's
-// connections, by which nothing is moved or read ahead.
+// answers with what Send said. Its requests are noted.
 type front struct {
 	address  string
 	seen     chan sight
 	hide     bool
 	answered bool // the server answers
 }
+
+// serving is who serves a front's clients.
+type serving int
+
+const (
+	copying serving = iota // net/http, by connections of its own
+	moving                 // net/http, by those that move and read ahead
+	owned                  // package downstream, by such
+)
 
 // sight is a request that a front has seen: how many bytes of its body were moved,
 // and how often its client got more time.
@@ -69,14 +78,14 @@ type sight struct {
 	moved, extended int64
 }
 
-func newFront(t testing.TB, plain bool, dial func() (net.Conn, error)) *front {
+func newFront(t testing.TB, by serving, dial func() (net.Conn, error)) *front {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	f := &front{address: listener.Addr().String(), seen: make(chan sight, 10)}
-	server := &http.Server{ConnContext: upstream.ConnContext, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		http.NewResponseController(w).EnableFullDuplex()
 		conn, err := dial()
 		if err != nil {
@@ -98,9 +107,17 @@ func newFront(t testing.TB, plain bool, dial func() (net.Conn, error)) *front {
 			w.WriteHeader(http.StatusBadGateway)
 		}
 		fmt.Fprintf(w, "%v %v", short, err != nil)
-	})}
-	if !plain {
+	})
+	var server interface {
+		Serve(net.Listener) error
+		Close() error
+	} = &http.Server{Handler: handler, ConnContext: upstream.ConnContext}
+	switch by {
+	case moving:
 		listener = upstream.Listener{Listener: listener}
+	case owned:
+		listener = upstream.Listener{Listener: listener}
+		server = &downstream.Server{Handler: handler}
 	}
 	go server.Serve(listener) // ends with the test
 	t.Cleanup(func() { server.Close() })
@@ -168,7 +185,7 @@ func TestMove(t *testing.T) {
 					}
 					got <- request{r.URL.Path, body}
 				}))
-				f := newFront(t, false, func() (net.Conn, error) { return net.Dial("tcp", listener.Addr().String()) })
+				f := newFront(t, owned, func() (net.Conn, error) { return net.Dial("tcp", listener.Addr().String()) })
 				f.hide, f.answered = hide, true
 				client, err := net.Dial("tcp", f.address)
 				if err != nil {
@@ -180,7 +197,12 @@ func TestMove(t *testing.T) {
 					client.Write(framed("/second", data[:100_000], nil))
 				}()
 				in := bufio.NewReader(client)
-				for i, want := range []request{{"/first", data}, {"/second", data[:100_000]}} {
+				for i, want := range []request{{"/first", data}, {"/second", data[:100_000]}, {"/third", data[:1]}} {
+					if i == 2 { // when it is waited for
+						time.Sleep(10 * time.Millisecond)
+						client.SetDeadline(time.Now().Add(5 * time.Second))
+						client.Write(framed(want.path, want.body, nil))
+					}
 					answer, err := http.ReadResponse(in, nil)
 					if err != nil {
 						t.Fatal(err)
@@ -222,7 +244,7 @@ func TestMoveToAServerThatCloses(t *testing.T) {
 	data := bytes.Repeat([]byte("0123456789abcdef"), 2<<20) // 32 MiB, more than the kernel holds on its way
 	for _, sizes := range [][]int{nil, {64 << 10}, {3 << 20}} {
 		server := newServerThatCloses(t, 1<<20)
-		f := newFront(t, false, func() (net.Conn, error) { return net.Dial("tcp", server) })
+		f := newFront(t, owned, func() (net.Conn, error) { return net.Dial("tcp", server) })
 		client, err := net.Dial("tcp", f.address)
 		if err != nil {
 			t.Fatal(err)
@@ -287,7 +309,7 @@ func TestMoveOfABrokenBody(t *testing.T) {
 			}
 			arrived <- err
 		}))
-		f := newFront(t, false, func() (net.Conn, error) { return net.Dial("tcp", listener.Addr().String()) })
+		f := newFront(t, owned, func() (net.Conn, error) { return net.Dial("tcp", listener.Addr().String()) })
 		client, err := net.Dial("tcp", f.address)
 		if err != nil {
 			t.Fatal(err)
@@ -318,8 +340,8 @@ func FuzzMove(f *testing.F) {
 			return
 		}
 		var outcomes [2]string
-		for i, plain := range []bool{true, false} {
-			outcomes[i] = outcome(t, text, int(piece), plain)
+		for i, by := range []serving{copying, moving} {
+			outcomes[i] = outcome(t, text, int(piece), by)
 		}
 		if outcomes[0] != outcomes[1] {
 			t.Errorf("moved, it is %q; copied, %q", outcomes[1], outcomes[0])
@@ -328,7 +350,7 @@ func FuzzMove(f *testing.F) {
 }
 
 // outcome tells what a server behind a front has understood of what a client sent.
-func outcome(t *testing.T, text []byte, piece int, plain bool) string {
+func outcome(t *testing.T, text []byte, piece int, by serving) string {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -351,7 +373,7 @@ func outcome(t *testing.T, text []byte, piece int, plain bool) string {
 			conn.Close()
 		}
 	}()
-	front := newFront(t, plain, func() (net.Conn, error) { return net.Dial("tcp", listener.Addr().String()) })
+	front := newFront(t, by, func() (net.Conn, error) { return net.Dial("tcp", listener.Addr().String()) })
 	client, err := net.Dial("tcp", front.address)
 	if err != nil {
 		t.Fatal(err)
@@ -443,4 +465,49 @@ func TestCloseWaitsForNoServer(t *testing.T) {
 	}
 	to.Close()
 	<-sent
+}
+
+// A connection that has read ahead, or waited for much, is as good as new for the
+// request that follows.
+func TestRest(t *testing.T) {
+	data := noise(4 << 20)
+	server := newServerThatCloses(t, int64(len(data))+10_000)
+	f := newFront(t, owned, func() (net.Conn, error) { return net.Dial("tcp", server) })
+	client, err := net.Dial("tcp", f.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	client.SetDeadline(time.Now().Add(20 * time.Second))
+	in := bufio.NewReader(client)
+	answered := func() {
+		t.Helper()
+		answer, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.Copy(io.Discard, answer.Body)
+		<-f.seen
+	}
+	// Requests of which eight fill a reader to its last byte, all read ahead.
+	small := framed("/small", []byte("x"), nil)
+	small = bytes.Replace(small, []byte("Host:"), []byte("X: "+strings.Repeat("x", 512-len(small)-5)+"\r\nHost:"), 1)
+	if len(small) != 512 {
+		t.Fatalf("the request has %d bytes, want 512", len(small))
+	}
+	const many = 400
+	go client.Write(bytes.Repeat(small, many)) // ends with the connection
+	for range many {
+		answered()
+	}
+	// Bodies whose end is waited for with much of it to come.
+	large := framed("/large", data, nil)
+	for range 20 {
+		client.Write(large[:len(large)-200_000])
+		time.Sleep(5 * time.Millisecond)
+		client.Write(large[len(large)-200_000:])
+		answered()
+		client.Write(small)
+		answered()
+	}
 }
