@@ -30,7 +30,7 @@ const (
 // to a Reader, 20 KiB.
 const SmallBuffer = bufferSize
 
-// Buffers lends buffers, all of one size. upstream.Buffers are some.
+// Buffers lends buffers, of one size or a few. upstream.Buffers are some.
 type Buffers interface {
 	// Take returns a buffer of whatever content, or nil if there is none to spare.
 	Take() []byte

@@ -14,11 +14,11 @@ import (
 // Listener accepts clients whose bodies the kernel can move to the server: Copy has
 // it do so where nobody looks into a body.
 //
-// The connection stays net/http's, with keep-alive, graceful shutdown and the rest
-// of what its server does. What is done in the kernel is a Read: Copy reads the body
-// into a buffer, net/http checks that much may be read, and hands that very buffer
-// down to the connection, which moves as many bytes as it was to read and says so.
-// The buffer stays as it was. So net/http counts what it would have counted, and
+// The connection stays with package downstream, and so do keep-alive, graceful
+// shutdown and all else. What is done in the kernel is a Read: Copy reads the body
+// into a buffer, net/http's codec checks that much may be read, and hands that very
+// buffer down to the connection, which moves as many bytes as it was to read and says
+// so. The buffer stays as it was. So the codec counts what it would have counted, and
 // frames what it would have framed. Where it reads into another buffer, it gets the
 // bytes themselves, and so does Copy. Only a body with a length is moved: between
 // chunks there are heads to be read, each of which would cost as much as copying.

@@ -25,9 +25,9 @@
 //   - Data that is moved by the kernel is never data that is judged: for a client
 //     on the same host could still change it. A signature.Reader has copied what it
 //     hands out, and is no Movable; only a body that nobody looks into is one.
-//   - A client's connection stays with net/http's server while the kernel moves what
-//     comes by it, and reads through us what was read ahead (see Listener). How much
-//     there is to a body, and where its chunks end, net/http says, and a fuzz test
+//   - A client's connection stays with package downstream while the kernel moves what
+//     comes by it, and reads through us what was read ahead (see Listener). How much there
+//     is to a body, and where its chunks end, net/http's codec says, and a fuzz test
 //     holds what is moved or read ahead to what is read as it comes.
 //   - Waiting for much to be there (see gatherer) ends after 10 ms with what there is,
 //     and never asks for more than a body still has.
