@@ -30,7 +30,7 @@ func (l Listener) Accept() (net.Conn, error) {
 	if tcp, is := conn.(*net.TCPConn); is && err == nil {
 		if raw, able := plain(tcp); able {
 			Unpace(tcp)
-			return &Accepted{TCPConn: tcp, gather: gatherer{raw: raw}}, nil
+			return &Accepted{TCPConn: tcp, socket: newSocket(tcp), gather: gatherer{raw: raw}}, nil
 		}
 	}
 	return conn, err
@@ -40,6 +40,7 @@ func (l Listener) Accept() (net.Conn, error) {
 // other, it reads ahead: what frames a body reads line by line and chunk by chunk.
 type Accepted struct {
 	*net.TCPConn
+	socket *socket
 	gather gatherer
 	move   atomic.Pointer[move] // while Copy reads
 	closed atomic.Bool
@@ -171,7 +172,7 @@ func (c *Accepted) moveTo(m *move, most int) (int, error) {
 	switch {
 	case slices.Contains(cannot, err):
 		c.gather.attend()
-		return c.TCPConn.Read(m.rest[:most])
+		return c.socket.Read(m.rest[:most])
 	case err != nil:
 		return 0, err
 	case n == 0:
@@ -201,7 +202,7 @@ func (c *Accepted) readAhead(p []byte) (int, error) {
 	}
 	if c.from == c.to && (c.buffer == nil || len(p) >= len(c.buffer) || c.scarce >= slack) {
 		c.giveBack()
-		n, err := c.TCPConn.Read(p)
+		n, err := c.socket.Read(p)
 		if c.filled++; n < len(p) || len(p) < slow/2 || len(p) >= worth {
 			c.filled = 0
 		}
@@ -211,9 +212,9 @@ func (c *Accepted) readAhead(p []byte) (int, error) {
 		return n, err
 	}
 	if c.from == c.to {
-		n, err := c.TCPConn.Read(c.buffer)
+		n, err := c.socket.Read(c.buffer)
 		c.from, c.to = 0, n
-		if c.scarce++; n > slow {
+		if c.scarce++; n >= len(c.buffer)/4 { // what comes in bursts of less does without
 			c.scarce = 0
 		}
 		if n == 0 {

@@ -75,13 +75,17 @@ func (p *pipe) drain(to syscall.RawConn, n int) error {
 	return first(err, failed)
 }
 
-// splice returns 0 with an error.
+// splice returns 0 with an error. It never waits, and is over soon (see once).
 func splice(from, to, most int) (int, error) {
 	const flags = 0x1 | 0x2 // SPLICE_F_MOVE, SPLICE_F_NONBLOCK
 	for {
-		n, err := syscall.Splice(from, nil, to, nil, most, flags)
-		if err != syscall.EINTR {
-			return max(0, int(n)), err
+		n, _, failed := syscall.RawSyscall6(syscall.SYS_SPLICE, uintptr(from), 0, uintptr(to), 0, uintptr(most), flags)
+		switch failed {
+		case 0:
+			return int(n), nil
+		case syscall.EINTR:
+		default:
+			return 0, failed
 		}
 	}
 }

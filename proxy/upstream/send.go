@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"strconv"
-	"syscall"
 	"time"
 )
 
@@ -23,7 +22,7 @@ import (
 // since it may be a verdict.
 func Send(conn net.Conn, req *http.Request, stall time.Duration) (short bool, err error) {
 	out := &sender{conn: conn, stall: stall, left: req.ContentLength}
-	out.socket, _ = plain(conn)
+	out.socket = newSocket(conn)
 	if out.left == 0 {
 		out.left = -1 // a body of which nobody has said that it is empty
 	}
@@ -87,14 +86,12 @@ func (u *unread) Close() error { return nil }
 // sender frames the data of a body.
 type sender struct {
 	conn   net.Conn
-	socket syscall.RawConn // nil: the kernel cannot move anything there
+	socket *socket // nil: the kernel cannot move anything there
 	stall  time.Duration
 	left   int64 // of a body with a length; negative: it goes in chunks
 	err    error // of the connection
 
-	line   []byte      // the last head
-	pieces [3][]byte   // what raw writes
-	all    net.Buffers // the same
+	line []byte // the last head
 }
 
 // Write sends a piece of the body, as one chunk if it goes in chunks.
@@ -124,7 +121,7 @@ func (s *sender) move(from *pipe, n int) error {
 	}
 	s.setDeadline()
 	s.left -= int64(n)
-	s.err = from.drain(s.socket, n)
+	s.err = from.drain(s.socket.raw, n)
 	return s.err
 }
 
@@ -142,12 +139,12 @@ func (s *sender) head(n int) []byte {
 // raw writes pieces with one system call.
 func (s *sender) raw(pieces ...[]byte) error {
 	s.setDeadline()
-	if len(pieces) == 1 {
-		_, s.err = s.conn.Write(pieces[0])
+	if s.socket != nil {
+		_, s.err = s.socket.write(pieces...)
 		return s.err
 	}
-	s.all = s.pieces[:copy(s.pieces[:], pieces)]
-	_, s.err = s.all.WriteTo(s.conn)
+	all := net.Buffers(pieces)
+	_, s.err = all.WriteTo(s.conn)
 	return s.err
 }
 
