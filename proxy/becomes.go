@@ -40,7 +40,7 @@ func (p *Proxy) rulesFor(subjects []policy.Subject) (rules []*policy.Rule, err e
 		if err != nil {
 			return nil, err
 		}
-		if !slices.Contains(rules, rule) {
+		if !slices.ContainsFunc(rules, rule.Is) {
 			rules = append(rules, rule)
 		}
 	}

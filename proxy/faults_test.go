@@ -61,7 +61,7 @@ func (s *stage) count() census {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return census{runtime.NumGoroutine(), len(files), upstream.Large.Lent() + upstream.Small.Lent()}
+	return census{runtime.NumGoroutine(), len(files), upstream.Large.Lent() + upstream.Ahead.Lent() + upstream.Small.Lent()}
 }
 
 // returns waits until no more is held than there was before. Connections that

@@ -66,6 +66,7 @@ func tendMemory(ctx context.Context) {
 		if collect {
 			upstream.Small.Trim()
 			upstream.Large.Trim()
+			upstream.Ahead.Trim()
 			debug.FreeOSMemory()
 		}
 	}

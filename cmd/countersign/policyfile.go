@@ -200,7 +200,7 @@ const (
 // a large one has in memory and hashing, every two seconds.
 func (f *policyFile) look(ctx context.Context) {
 	now := time.Now()
-	if info, err := os.Stat(f.path); err == nil && f.found != nil && unchanged(f.found, info) && now.Sub(f.read) < readAgain {
+	if info, err := statOpened(f.path); err == nil && f.found != nil && unchanged(f.found, info) && now.Sub(f.read) < readAgain {
 		return
 	}
 	f.found = nil
@@ -223,6 +223,17 @@ func (f *policyFile) look(ctx context.Context) {
 			f.found = info
 		}
 	}
+}
+
+// statOpened looks at a file as who opens it sees it: network file systems ask their
+// server then.
+func statOpened(path string) (os.FileInfo, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return file.Stat()
 }
 
 // sumOf reads a file through, and holds little of it. What it tells of the file is

@@ -186,7 +186,8 @@ func (c *conn) exchange() bool {
 	x.finish()
 	whole := c.end(x)
 	again := whole && !x.closing && x.answered()
-	switch pending := !whole || c.in.Buffered() > 0 || c.own != nil && !c.own.Rest(); {
+	rested := !whole || c.own == nil || c.own.Rest()
+	switch pending := !whole || c.in.Buffered() > 0 || !rested; {
 	case !pending:
 		c.giveReader()
 	case !again:

@@ -30,17 +30,16 @@ var errTooLarge = errors.New("the head of a request is too large")
 // readHead reads a request's head, of which some is in the reader. It looks at what
 // http.Server looks at, in the same order.
 func (c *conn) readHead() (*http.Request, error) {
-	ahead, _ := c.in.Peek(c.in.Buffered())
-	if c.served && !bytes.Contains(ahead, []byte("\r\n\r\n")) { // else all of it is there, or has a deadline
-		c.allowUntil(c.server.ReadHeaderTimeout)
-	}
 	most := c.server.MaxHeaderBytes
 	if most <= 0 {
 		most = defaultMaxHeader
 	}
-	c.allow = int64(max(1, most+slop-len(ahead)))
+	c.allow = int64(max(1, most+slop-c.in.Buffered()))
 	defer func() { c.allow = -1 }()
-	if c.served {
+	if c.served { // the first head has a deadline
+		if c.posted || !c.isWhole() {
+			c.allowUntil(c.server.ReadHeaderTimeout)
+		}
 		begin, err := c.in.Peek(4)
 		if err != nil {
 			return nil, io.EOF // nobody has asked for anything
@@ -84,6 +83,12 @@ func (c *conn) readHead() (*http.Request, error) {
 		}
 	}
 	return req, nil
+}
+
+// isWhole reports whether a head need not be waited for.
+func (c *conn) isWhole() bool {
+	ahead, _ := c.in.Peek(c.in.Buffered())
+	return bytes.Contains(ahead, []byte("\r\n\r\n"))
 }
 
 // isPreface reports whether a request is how HTTP/2 begins. http.Server hands it to

@@ -367,3 +367,53 @@ func held() (heap, stacks int64) {
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc), int64(m.StackInuse)
 }
+
+// Empty lines behind a body are passed over, and are not the head that is waited for:
+// who sends nothing else, or part of one, is closed on, however long the request took
+// and whatever deadline its body had.
+func TestEmptyLinesAreNoHead(t *testing.T) {
+	for name, handler := range map[string]http.HandlerFunc{
+		"a request that lasts": func(_ http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
+			time.Sleep(100 * time.Millisecond)
+		},
+		"a body with a deadline": func(w http.ResponseWriter, r *http.Request) {
+			http.NewResponseController(w).SetReadDeadline(time.Now().Add(time.Hour))
+			io.Copy(io.Discard, r.Body)
+		},
+	} {
+		for _, behind := range []string{"\r\n\r\n", "\r\n\r\nGET / HT", "\r\n", "\n\n\n\n\r\n\r\n"} {
+			s := &downstream.Server{Handler: handler, ReadHeaderTimeout: 200 * time.Millisecond, IdleTimeout: 200 * time.Millisecond}
+			conn := dial(t, listen(t, s))
+			io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n")
+			time.Sleep(100 * time.Millisecond)
+			io.WriteString(conn, "x"+behind)
+			if _, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil {
+				t.Fatal(err)
+			}
+			conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+			if _, err := io.Copy(io.Discard, conn); err != nil {
+				t.Errorf("%s, then %q: the connection is still open: %v", name, behind, err)
+			}
+		}
+	}
+}
+
+// What was read ahead of a request does not hold a buffer while the next one is
+// answered, or waited for.
+func TestNothingIsHeldBetweenRequests(t *testing.T) {
+	began, end := make(chan bool), make(chan bool)
+	conn := dial(t, answering(t, func(_ http.ResponseWriter, r *http.Request) {
+		if io.Copy(io.Discard, struct{ io.Reader }{r.Body}); r.Method == "GET" {
+			began <- true
+			<-end
+		}
+	}))
+	body := strings.Repeat("400\r\n"+strings.Repeat("x", 1024)+"\r\n", 600) + "0\r\n\r\n"
+	io.WriteString(conn, "PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"+body+"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HT")
+	<-began
+	eventually(t, "nothing is lent while a request is answered", func() bool { return upstream.Ahead.Lent() == 0 })
+	end <- true
+	time.Sleep(50 * time.Millisecond)
+	eventually(t, "nothing is lent while a head is waited for", func() bool { return upstream.Ahead.Lent() == 0 })
+}

@@ -18,9 +18,10 @@ const (
 	SmallSize = 20 << 10
 )
 
-// Where buffers come from, 66 and 80 MiB at most.
+// Where buffers come from: 50, 24 and 80 MiB at most.
 var (
-	Large = Sizes{{Size: LargeSize, Most: 48}, {Size: mediumSize, Most: 64}}
+	Large = Sizes{{Size: LargeSize, Most: 32}, {Size: mediumSize, Most: 64}}
+	Ahead = Buffers{Size: LargeSize, Most: 24} // for reading ahead: a client can hold one for as long as it likes
 	Small = Buffers{Size: SmallSize, Most: 4096}
 )
 

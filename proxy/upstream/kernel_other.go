@@ -25,7 +25,7 @@ var errNowhere = errors.New("the kernel moves nothing")
 func newPipe() *pipe                                   { return nil }
 func (*pipe) close()                                   {}
 func (*pipe) fill(*gatherer, int) (int, error)         { return 0, errNowhere }
-func (*pipe) drain(syscall.RawConn, int) error         { return errNowhere }
+func (*pipe) drain(syscall.RawConn, int) (int, error)  { return 0, errNowhere }
 func setLowWater(syscall.RawConn, int)                 {}
 func unpace(syscall.RawConn)                           {}
 func peek(syscall.RawConn, []byte) (int, error)        { return 0, errNowhere }

@@ -46,7 +46,7 @@ type Accepted struct {
 	closed atomic.Bool
 
 	mu       sync.Mutex // guards what follows; held while reading
-	buffer   []byte     // large, while it reads ahead
+	buffer   []byte     // of Ahead, while it reads ahead
 	from, to int        // what of the buffer was read ahead
 	filled   int        // reads in a row that were
 	scarce   int        // reads ahead in a row that got little
@@ -207,7 +207,7 @@ func (c *Accepted) readAhead(p []byte) (int, error) {
 			c.filled = 0
 		}
 		if c.filled >= eager && err == nil {
-			c.buffer, c.filled = Large.Take(), 0
+			c.buffer, c.filled = Ahead.Take(), 0
 		}
 		return n, err
 	}
@@ -249,21 +249,22 @@ func (c *Accepted) ReadFrom(src io.Reader) (moved int64, err error) {
 		n, err := pipe.fill(&from, int(min(limited.N, pipeSize)))
 		switch {
 		case moved == 0 && slices.Contains(cannot, err):
+			from.end()
 			return c.TCPConn.ReadFrom(src)
 		case err != nil || n == 0:
 			return moved, err
 		}
 		limited.N -= int64(n)
-		if err := pipe.drain(c.gather.raw, n); err != nil {
+		out, err := pipe.drain(c.gather.raw, n)
+		if moved += int64(out); err != nil {
 			return moved, err
 		}
-		moved += int64(n)
 	}
 	return moved, nil
 }
 
 func (c *Accepted) giveBack() {
-	Large.Give(c.buffer)
+	Ahead.Give(c.buffer)
 	c.buffer, c.scarce = nil, 0
 }
 

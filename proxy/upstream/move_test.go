@@ -227,11 +227,11 @@ func TestMove(t *testing.T) {
 				}
 				// What was read ahead is given back with the connection, at the latest.
 				client.Close()
-				for until := time.Now().Add(5 * time.Second); upstream.Large.Lent() > 0 && time.Now().Before(until); {
+				for until := time.Now().Add(5 * time.Second); upstream.Ahead.Lent() > 0 && time.Now().Before(until); {
 					time.Sleep(time.Millisecond)
 				}
-				if lent := upstream.Large.Lent(); lent != 0 {
-					t.Errorf("%d large buffers are still lent", lent)
+				if lent := upstream.Ahead.Lent(); lent != 0 {
+					t.Errorf("%d buffers of what was read ahead are still lent", lent)
 				}
 			})
 		}
@@ -405,32 +405,38 @@ func outcome(t *testing.T, text []byte, piece int, by serving) string {
 	return all.String()
 }
 
-// A connection is closed at once, also while what came by it waits for a server that
-// takes nothing.
-func TestCloseWaitsForNoServer(t *testing.T) {
+// accepted returns both ends of a connection, ours first.
+func accepted(t *testing.T) (*upstream.Accepted, net.Conn) {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	near, far := make(chan net.Conn, 1), make(chan net.Conn, 1)
-	go func() { // ends with the first connection
-		if conn, err := (upstream.Listener{Listener: listener}).Accept(); err == nil {
-			near <- conn
-		}
-	}()
 	client, err := net.Dial("tcp", listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Close()
-	accepted := (<-near).(*upstream.Accepted)
+	t.Cleanup(func() { client.Close() })
+	conn, err := upstream.Listener{Listener: listener}.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn.(*upstream.Accepted), client
+}
+
+// A connection is closed at once, also while what came by it waits for a server that
+// takes nothing.
+func TestCloseWaitsForNoServer(t *testing.T) {
+	far := make(chan net.Conn, 1)
+	accepted, client := accepted(t)
 	server, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer server.Close()
-	go func() { // likewise
+	go func() { // ends with the first connection
 		if conn, err := server.Accept(); err == nil {
 			far <- conn // and reads nothing
 		}

@@ -53,14 +53,13 @@ func (p *pipe) fill(from *gatherer, most int) (n int, err error) {
 	return n, first(err, failed)
 }
 
-// drain moves n bytes out of the pipe to a connection. After an error some of them
-// may be left.
-func (p *pipe) drain(to syscall.RawConn, n int) error {
+// drain moves n bytes out of the pipe to a connection, or some before an error.
+func (p *pipe) drain(to syscall.RawConn, n int) (done int, err error) {
 	var failed error
-	err := to.Write(func(fd uintptr) bool {
-		for n > 0 {
+	err = to.Write(func(fd uintptr) bool {
+		for done < n {
 			var moved int
-			moved, failed = splice(p.out, int(fd), n)
+			moved, failed = splice(p.out, int(fd), n-done)
 			switch {
 			case failed != nil:
 				return failed != syscall.EAGAIN
@@ -68,11 +67,11 @@ func (p *pipe) drain(to syscall.RawConn, n int) error {
 				failed = io.ErrUnexpectedEOF
 				return true
 			}
-			n -= moved
+			done += moved
 		}
 		return true
 	})
-	return first(err, failed)
+	return done, first(err, failed)
 }
 
 // splice returns 0 with an error. It never waits, and is over soon (see once).

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -119,10 +121,21 @@ func (s *sender) move(from *pipe, n int) error {
 	if int64(n) > s.left {
 		return errTooLong
 	}
-	s.setDeadline()
 	s.left -= int64(n)
-	s.err = from.drain(s.socket.raw, n)
-	return s.err
+	for done := 0; done < n; {
+		s.setDeadline()
+		moved, err := from.drain(s.socket.raw, n-done)
+		done += moved
+		if s.err = err; err != nil && !s.isSlow(moved, err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// isSlow reports whether a server that has not taken all in time has taken some.
+func (s *sender) isSlow(taken int, err error) bool {
+	return taken > 0 && s.stall > 0 && errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 var (
@@ -136,16 +149,27 @@ func (s *sender) head(n int) []byte {
 	return s.line
 }
 
-// raw writes pieces with one system call.
+// raw writes up to three pieces, with one system call if the server takes them.
 func (s *sender) raw(pieces ...[]byte) error {
-	s.setDeadline()
-	if s.socket != nil {
-		_, s.err = s.socket.write(pieces...)
-		return s.err
+	for {
+		s.setDeadline()
+		var n int
+		if s.socket != nil {
+			n, s.err = s.socket.write(pieces...)
+		} else {
+			all := net.Buffers(slices.Clone(pieces))
+			var taken int64
+			taken, s.err = all.WriteTo(s.conn)
+			n = int(taken)
+		}
+		if s.err == nil || !s.isSlow(n, s.err) {
+			return s.err
+		}
+		for i, p := range pieces {
+			here := min(n, len(p))
+			pieces[i], n = p[here:], n-here
+		}
 	}
-	all := net.Buffers(pieces)
-	_, s.err = all.WriteTo(s.conn)
-	return s.err
 }
 
 func (s *sender) setDeadline() {
