@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"slices"
 	"strconv"
 	"time"
@@ -135,7 +134,8 @@ func (s *sender) move(from *pipe, n int) error {
 
 // isSlow reports whether a server that has not taken all in time has taken some.
 func (s *sender) isSlow(taken int, err error) bool {
-	return taken > 0 && s.stall > 0 && errors.Is(err, os.ErrDeadlineExceeded)
+	var late net.Error
+	return taken > 0 && s.stall > 0 && errors.As(err, &late) && late.Timeout()
 }
 
 var (

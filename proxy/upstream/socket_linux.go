@@ -3,7 +3,6 @@ package upstream
 import (
 	"io"
 	"net"
-	"os"
 	"syscall"
 	"unsafe"
 )
@@ -123,7 +122,7 @@ func (t *transfer) end(operation string, waited error) (int, error) {
 	case waited != nil:
 		return t.done, waited
 	case t.failed != 0:
-		return t.done, &net.OpError{Op: operation, Net: "tcp", Err: os.NewSyscallError(operation, t.failed)}
+		return t.done, &net.OpError{Op: operation, Net: "tcp", Err: t.failed}
 	}
 	return t.done, nil
 }
