@@ -510,5 +510,6 @@ func (b *bench) peak() error {
 	b.note("large", float64(size))
 	b.note("peak, 1 GiB", float64(first))
 	b.note("peak, large", float64(status(p.pids, "VmHWM")))
+	fmt.Fprintf(os.Stderr, "  at most %d KiB of memory after three of 1 GiB, %d after it\n", first, status(p.pids, "VmHWM"))
 	return nil
 }

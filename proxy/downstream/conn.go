@@ -215,6 +215,10 @@ func (x *exchange) handle() (returned bool) {
 // closed on; http.Server's rstAvoidanceDelay.
 const closeDelay = 500 * time.Millisecond
 
+// passedOver is how many bytes are read of what such a client still sends. Who means to
+// let it send more has done so (proxy.linger).
+const passedOver = 64 << 10
+
 // closeGently tells the client that the last has been said. Closed on at once while
 // it still sends, its kernel might throw the answer away. What it sends is passed
 // over, and so nobody may be reading a body any more: whoever does would find a gap
@@ -228,11 +232,14 @@ func (c *conn) closeGently(left *body) {
 	if !able || half.CloseWrite() != nil {
 		return
 	}
-	in.SetReadDeadline(time.Now().Add(closeDelay))
+	due := time.Now().Add(closeDelay)
+	in.SetReadDeadline(due)
 	if left != nil {
 		left.shut()
 	}
-	io.Copy(io.Discard, struct{ io.Reader }{in})
+	if n, _ := io.CopyN(io.Discard, in, passedOver); n == passedOver {
+		time.Sleep(time.Until(due)) // it sends much, and stops when nobody reads it
+	}
 }
 
 // allowUntil sets the read deadline.
