@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -76,7 +77,13 @@ func start(name, folder, address string, cmd *exec.Cmd) (*peer, error) {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-	p.pids = family(cmd.Process.Pid)
+	// It may listen before all its processes are there, whose time would not count.
+	for still := 0; still < 5; time.Sleep(50 * time.Millisecond) {
+		now := family(cmd.Process.Pid)
+		if still++; !slices.Equal(now, p.pids) {
+			p.pids, still = now, 0
+		}
+	}
 	return p, nil
 }
 
